@@ -1,0 +1,187 @@
+"""Projected ascent on a score of the map: inside a ball, under a constraint on the logits, the best iterate kept."""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .explainers import Explainer
+
+NORMS = ("linf", "l2")
+MOMENTUM = 0.5  # of the gradient, as in momentum iterative FGSM
+SLACK = 1e-6  # a constraint must hold by this much, so that it also holds when a batch is cut in another way
+
+
+@dataclass(frozen=True)
+class Ball:
+    """All images within `eps` of the centres (B, C, H, W) in `norm`, and within `bounds`."""
+
+    center: Tensor
+    eps: float
+    norm: str
+    bounds: tuple[float, float]
+
+    def project(self, z: Tensor) -> Tensor:
+        """Each image moved into the ball: to the nearest point, up to what clipping to the bounds adds."""
+        # Rounding x + shift must not carry a pixel past eps: hence a radius smaller by a few units in the last place.
+        largest = max(abs(self.bounds[0]), abs(self.bounds[1])) + self.eps
+        radius = max(0.0, self.eps - 4 * torch.finfo(z.dtype).eps * largest)
+        shift = z - self.center
+        if self.norm == "linf":
+            shift = shift.clamp(-radius, radius)
+        else:
+            length = torch.linalg.vector_norm(shift, dim=(1, 2, 3), keepdim=True)
+            shift = shift * (radius / length.clamp_min(radius + torch.finfo(z.dtype).tiny))
+        return (self.center + shift).clamp(*self.bounds)
+
+    def steepest(self, slope: Tensor) -> Tensor:
+        """The direction of length one in the norm along which a function with this gradient rises fastest."""
+        if self.norm == "linf":
+            return slope.sign()
+        length = torch.linalg.vector_norm(slope, dim=(1, 2, 3), keepdim=True)
+        return slope / length.clamp_min(torch.finfo(slope.dtype).tiny)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One random image for each centre: uniform in the cube, or uniform in length along a random direction."""
+        if self.norm == "linf":
+            shift = 2 * torch.rand(self.center.shape, generator=generator, dtype=self.center.dtype) - 1
+        else:
+            shift = self.steepest(torch.randn(self.center.shape, generator=generator, dtype=self.center.dtype))
+            shift = shift * torch.rand((len(shift), 1, 1, 1), generator=generator, dtype=shift.dtype)
+        return self.project(self.center + self.eps * shift.to(self.center.device))
+
+
+def ascend(
+    model: nn.Module,
+    target: Tensor,
+    score: Callable[[Tensor], Tensor],
+    ball: Ball,
+    *,
+    explainer: Explainer,
+    steps: int,
+    step_size: float | None = None,
+    starts: int = 1,
+    violation: Callable[[Tensor], Tensor] | None = None,
+    surrogate: nn.Module | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Search the ball for the images whose maps score highest; return them and their scores (B,).
+
+    Each step moves along the sign (L-infinity) or the direction (L2) of the gradient with momentum; the step size falls
+    to zero along a cosine. An image that breaks the constraint climbs back instead: for it the step lowers the
+    violation. What is returned is, per image, the best iterate on which the constraint holds, or the centre.
+
+    Args:
+        model: frozen net that returns logits (B, C).
+        target: classes to explain (B,).
+        score: maps (B, C, H, W) -> (B,), differentiable.
+        ball: where to search; the first start is its centre, the others are random.
+        explainer: how maps are made, called as `explainer(model, x, target, create_graph=...)`.
+        steps: gradient steps from each start.
+        step_size: first step, in the norm's units; eps if None.
+        starts: number of starts.
+        violation: logits (B, C) -> (B,), below zero where the constraint holds.
+        surrogate: net whose gradients guide the steps; scores and constraint are the model's own.
+        generator: CPU generator of the random starts; a new one with seed 0 if None.
+        progress: show a progress bar.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    guide = model if surrogate is None else surrogate
+    if not has_second_order_gradient(guide, ball.center, target, explainer, generator):
+        warnings.warn(
+            f"The map of {type(guide).__name__} does not change with the input to first order: its second-order "
+            "gradient is zero, as in every ReLU net, and an attack that follows it does nothing. Pass "
+            "surrogate=models.with_softplus(model, beta=10), or attack that softplus copy itself.",
+            stacklevel=3,
+        )
+        steps = 0
+    first = ball.eps if step_size is None else step_size
+    best, best_score = ball.center, torch.full_like(ball.center[:, 0, 0, 0], -math.inf)
+    bar = tqdm(total=starts * (steps + 1), desc="manipulating", disable=not progress)
+    for start in range(starts):
+        z = ball.center if start == 0 else ball.sample(generator)
+        velocity = torch.zeros_like(z)
+        for step in range(steps + 1):
+            value, feasible, slope = _look(model, surrogate, z, target, score, violation, explainer, step < steps)
+            better = feasible & (value > best_score)
+            best_score = torch.where(better, value, best_score)
+            best = torch.where(_column(better), z, best)
+            bar.update()
+            if slope is None:
+                break
+            # A score that is flat at the start, as a distance from the clean map is, gets a random push.
+            slope = torch.where(_column(slope.flatten(1).any(1)), slope, _noise(slope, generator))
+            slope = slope / slope.abs().sum((1, 2, 3), keepdim=True)
+            velocity = torch.where(_column(feasible), MOMENTUM * velocity, 0) + slope
+            size = first * (1 + math.cos(math.pi * step / steps)) / 2
+            z = ball.project(z + size * ball.steepest(velocity))
+    bar.close()
+    return best, best_score
+
+
+def has_second_order_gradient(
+    model: nn.Module, x: Tensor, target: Tensor, explainer: Explainer, generator: torch.Generator
+) -> bool:
+    """Whether the map depends on x to first order, for any image: tested along one random direction of the map."""
+    x = x.detach().requires_grad_()
+    maps = explainer(model, x, target, create_graph=True)
+    if not maps.requires_grad:
+        return False
+    slope = torch.autograd.grad((maps * _noise(maps, generator)).sum(), x, allow_unused=True)[0]
+    return slope is not None and bool(slope.any())
+
+
+def _look(
+    model: nn.Module,
+    surrogate: nn.Module | None,
+    z: Tensor,
+    target: Tensor,
+    score: Callable[[Tensor], Tensor],
+    violation: Callable[[Tensor], Tensor] | None,
+    explainer: Explainer,
+    with_slope: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Score (B,), feasibility (B,) and, if asked for, the gradient to follow (B, C, H, W) at z."""
+    slope = None
+    if with_slope:
+        z = z.detach().requires_grad_()
+        maps, logits = _map_and_logits(model if surrogate is None else surrogate, z, target, explainer)
+        value = score(maps)
+        excess = violation(logits) if violation else torch.full_like(value, -math.inf)
+        climb = torch.where(excess < -SLACK, value, -excess)
+        slope = torch.autograd.grad(climb.sum(), z)[0].nan_to_num(0, 0, 0)
+    if surrogate is not None or not with_slope:
+        maps = explainer(model, z.detach(), target)
+        with torch.no_grad():
+            value = score(maps)
+            excess = violation(model(z)) if violation else torch.full_like(value, -math.inf)
+    return value.detach(), (excess < -SLACK).detach(), slope
+
+
+def _map_and_logits(model: nn.Module, z: Tensor, target: Tensor, explainer: Explainer) -> tuple[Tensor, Tensor]:
+    """The map with its graph, and the logits that the explainer computed at z on its way (or else one more pass)."""
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if inputs[0] is z:
+            seen.append(output)
+
+    handle = model.register_forward_hook(keep)
+    try:
+        maps = explainer(model, z, target, create_graph=True)
+    finally:
+        handle.remove()
+    return maps, seen[0] if seen else model(z)
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+
+
+def _column(per_image: Tensor) -> Tensor:
+    return per_image.view(-1, 1, 1, 1)

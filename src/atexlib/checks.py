@@ -1,0 +1,83 @@
+"""Checks of what a caller hands in: each raises a ValueError that names the value and what to do about it."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise unless `value` is one of the `allowed` words; the error names the nearest one."""
+    allowed = list(allowed)
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name} is {value!r}, which is unknown.{hint} Choose one of: {', '.join(allowed)}.")
+
+
+def number(name: str, value: float, *, low: float = 0.0, open_low: bool = False, high: float = math.inf) -> None:
+    """Raise unless `value` is a finite number in [low, high], or in (low, high] with `open_low`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; pass a finite number.")
+    if value < low or value > high or (open_low and value == low):
+        rule = f"above {low}" if open_low else f"at least {low}"
+        rule += f" and at most {high}" if math.isfinite(high) else ""
+        raise ValueError(f"{name} is {value!r}; it must be {rule}.")
+
+
+def count(name: str, value: int, *, low: int = 1, high: float = math.inf) -> None:
+    """Raise unless `value` is a whole number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} is {value!r}; pass a whole number.")
+    number(name, value, low=low, high=high)
+
+
+def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) -> None:
+    """Raise unless `x` is a non-empty, finite float batch (B, C, H, W), inside `bounds` where they are given."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} is a {type(x).__name__}; pass a torch tensor of shape (B, C, H, W).")
+    if x.ndim != 4:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; pass (B, C, H, W), one image as x.unsqueeze(0).")
+    if x.numel() == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, which is empty; pass at least one image.")
+    if not x.is_floating_point():
+        raise ValueError(f"{name} has dtype {x.dtype}; pass floats, for example images.float() / 255.")
+    low, high = (end.item() for end in x.detach().aminmax())  # one pass; both are nan where any value is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name} holds nan or infinite values; remove or replace them first.")
+    if bounds is not None and (low < bounds[0] or high > bounds[1]):
+        raise ValueError(
+            f"{name} ranges over [{low:.4g}, {high:.4g}], outside {bounds}; rescale it, or pass bounds that hold."
+        )
+
+
+def interval(name: str, value: tuple[float, float]) -> None:
+    """Raise unless `value` is a pair of finite numbers (low, high) with low below high."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name} is {value!r}; pass a pair (low, high).")
+    for end in value:
+        number(name, end, low=-math.inf)
+    if value[0] >= value[1]:
+        raise ValueError(f"{name} is {value!r}; the first number must be the smaller one.")
+
+
+def same_shape(name: str, a: Tensor, other: str, b: Tensor) -> None:
+    """Raise unless the two tensors have one shape."""
+    if a.shape != b.shape:
+        raise ValueError(f"{name} has shape {tuple(a.shape)} but {other} has {tuple(b.shape)}; they must be equal.")
+
+
+def labels(name: str, value: Tensor, *, size: int, classes: int | None = None) -> None:
+    """Raise unless `value` holds `size` whole-number class labels, each in [0, classes) where that is given."""
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.dtype == torch.bool:
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} is {kind}; pass a tensor of whole numbers (torch.long).")
+    if value.shape != (size,):
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; pass one label an image, shape ({size},).")
+    top = math.inf if classes is None else classes - 1
+    for label in (value.min().item(), value.max().item()):
+        if not 0 <= label <= top:
+            raise ValueError(f"{name} holds {label}; labels run from 0 to {top}.")

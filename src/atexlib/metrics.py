@@ -1,0 +1,127 @@
+"""How alike are two maps? Three measures, each for a batch of pairs (B, C, H, W), each returning (B,) in float64.
+
+All work on the values as they are handed in: the caller takes absolute values and normalises (`explainers.normalize`).
+On the CPU NumPy sorts and partitions: its vectorised code is several times as fast as torch's there.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import checks
+
+
+def spearman(a: Tensor, b: Tensor) -> Tensor:
+    """Spearman rank correlation of each pair of maps over all C*H*W entries, in [-1, 1].
+
+    Tied entries share their average rank. A constant map has no ranks to compare and gives nan, as SciPy does.
+
+    Args:
+        a: maps (B, C, H, W), floats.
+        b: maps of the same shape.
+
+    Raises:
+        ValueError: shapes that differ, empty maps, nan or infinite values.
+
+    Source: Spearman 1904.
+    """
+    _check(a, b)
+    ranks = average_ranks(torch.cat([a.detach(), b.detach()]).flatten(1))
+    ranks = ranks - ranks.mean(1, keepdim=True)
+    ranks = ranks / ranks.norm(dim=1, keepdim=True)  # 0 / 0 = nan for a constant map
+    first, second = ranks.chunk(2)
+    return (first * second).sum(1).clamp(-1, 1)
+
+
+def average_ranks(values: Tensor) -> Tensor:
+    """Ranks, from 1, of each row of values (B, N) in float64; ties share the mean of the ranks they cover."""
+    order = torch.from_numpy(np.argsort(values.numpy())) if values.device.type == "cpu" else values.argsort(1)
+    ordered = values.gather(1, order)
+    place = torch.arange(values.shape[1], device=values.device, dtype=torch.float64).expand(values.shape)
+    tied = ordered[:, 1:] == ordered[:, :-1]
+    if tied.any():
+        edge = torch.ones_like(ordered[:, :1], dtype=torch.bool)
+        start = torch.where(torch.cat([edge, ~tied], 1), place, 0).cummax(1).values
+        stop = torch.where(torch.cat([~tied, edge], 1), place, values.shape[1]).flip(1).cummin(1).values.flip(1)
+        place = (start + stop) / 2
+    return torch.empty_like(place).scatter_(1, order, place + 1)
+
+
+def topk_intersection(a: Tensor, b: Tensor, k: int = 50) -> Tensor:
+    """Share of the k largest entries that each pair of maps has in common, in [0, 1].
+
+    Which of several equal entries counts as one of the k largest is arbitrary: a map with fewer than k distinct
+    non-zero entries has no clear answer.
+
+    Args:
+        a: maps (B, C, H, W), floats.
+        b: maps of the same shape.
+        k: number of entries, at most C*H*W.
+
+    Raises:
+        ValueError: shapes that differ, empty maps, nan or infinite values, k out of range.
+
+    Source: Ghorbani et al. 2019; Tang et al. 2022, section 5.
+    """
+    _check(a, b)
+    checks.count("k", k, high=a[0].numel())
+    return (topk_mask(a, k) & topk_mask(b, k)).flatten(1).sum(1).double() / k
+
+
+def topk_mask(maps: Tensor, k: int) -> Tensor:
+    """True at the k largest entries of each map; shape of `maps`."""
+    flat = maps.detach().flatten(1)
+    if flat.device.type == "cpu":
+        largest = torch.from_numpy(np.argpartition(flat.numpy(), -k)[:, -k:])
+    else:
+        largest = flat.topk(k, dim=1).indices
+    return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, largest, True).view_as(maps)
+
+
+def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0) -> Tensor:
+    """Structural similarity of each pair of maps, in [-1, 1]: 7x7 uniform window, mean over pixels and channels.
+
+    The value depends on how the maps were normalised, so a figure should say how.
+
+    Args:
+        a: maps (B, C, H, W), floats, H and W at least 7.
+        b: maps of the same shape.
+        data_range: largest minus smallest value that a map can take.
+
+    Raises:
+        ValueError: shapes that differ, maps smaller than the window, nan or infinite values, data_range not above 0.
+
+    Source: Wang et al. 2004; the conventions of scikit-image's `structural_similarity`.
+    """
+    _check(a, b)
+    checks.number("data_range", data_range, open_low=True)
+    window = 7
+    if min(a.shape[2:]) < window:
+        raise ValueError(f"the maps are {tuple(a.shape[2:])} pixels; SSIM needs at least {window} x {window}.")
+    a, b = a.detach().double(), b.detach().double()  # variances are differences of near numbers: float32 loses them
+    moments = _window_mean(torch.stack([a, b, a * b, a * a + b * b]), window)
+    mean_a, mean_b, product, squares = moments
+    means, mean_squares = 2 * mean_a * mean_b, mean_a**2 + mean_b**2
+    unbiased = window**2 / (window**2 - 1)
+    covariance = unbiased * (2 * product - means)  # twice the covariance, and the sum of the two variances
+    variance = unbiased * (squares - mean_squares)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    similarity = (means + c1) * (covariance + c2) / ((mean_squares + c1) * (variance + c2))
+    return similarity.mean((1, 2, 3))
+
+
+def _window_mean(maps: Tensor, window: int) -> Tensor:
+    """Means over all windows that lie inside the maps: a product with a banded matrix on each side."""
+
+    def band(side: int) -> Tensor:
+        rows = torch.arange(side - window + 1, device=maps.device).unsqueeze(1)
+        columns = torch.arange(side, device=maps.device)
+        return ((columns >= rows) & (columns < rows + window)).to(maps.dtype) / window
+
+    return band(maps.shape[-2]) @ maps @ band(maps.shape[-1]).T
+
+
+def _check(a: Tensor, b: Tensor) -> None:
+    checks.batch("a", a)
+    checks.batch("b", b)
+    checks.same_shape("a", a, "b", b)

@@ -1,0 +1,43 @@
+"""Fixtures: a small smooth net in float64, its images, and every registered explainer and objective."""
+
+import pytest
+import torch
+
+from atexlib import explainers, models, objectives
+
+OBJECTIVES = {
+    "untargeted": lambda x: objectives.Untargeted(k=10),
+    "targeted": lambda x: objectives.Targeted.random_region(x, size=3),
+    "center_mass": lambda x: objectives.CenterMass(),
+    "target_map": lambda x: objectives.TargetMap(torch.rand(1, 1, *x.shape[2:], generator=seeded(5)).to(x)),
+    "distance": lambda x: objectives.Distance(),
+}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def x():
+    return torch.rand(6, 1, 8, 8, generator=seeded(1), dtype=torch.float64)
+
+
+@pytest.fixture
+def net():
+    """A curved net: weights enlarged so that maps and labels do change within a small ball."""
+    model = models.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2.5)
+    return model.eval()
+
+
+@pytest.fixture(params=explainers.EXPLAINERS)
+def explainer(request):
+    return explainers.EXPLAINERS[request.param]
+
+
+@pytest.fixture(params=OBJECTIVES)
+def objective(request, x):
+    return OBJECTIVES[request.param](x)

@@ -1,0 +1,163 @@
+"""The built book: complete, readable without a network, nothing broken in it.
+
+`make test` builds a book at the smallest preset and then runs this file on it (ATEXLIB_BOOK names the folder); by
+itself it looks at the book that `make book` built. A check takes a parsed page and returns what is wrong with it, and
+is first shown a page spoiled on purpose.
+"""
+
+import functools
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / os.environ.get("ATEXLIB_BOOK", "_build/html")
+PAGES = sorted(path for path in BOOK.rglob("*.html") if "_static" not in path.parts)
+EXTERNAL = re.compile(r"\s*(https?:)?//", re.I)
+
+needs_book = pytest.mark.skipif(not PAGES, reason=f"no book in {BOOK}: run `make book` first")
+every_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(BOOK).as_posix())
+
+
+@functools.cache
+def parse(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def loaded(page):
+    """The addresses that a browser fetches by itself when it shows the page."""
+    tags = page.find_all(src=True) + page.find_all(["link", "object"])
+    return [tag.get("src") or tag.get("href") or tag.get("data", "") for tag in tags]
+
+
+def check_offline(page):
+    problems = [f"loads {url}" for url in loaded(page) if EXTERNAL.match(url)]
+    for script in page.find_all("script", src=False):
+        problems += [f"a script names {url}" for url in re.findall(r"https?://[^\s\"']+\.m?js\b", script.text)]
+    return problems
+
+
+def check_style(css):
+    return [
+        f"a style sheet loads {url}" for url in re.findall(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')]*)", css)
+    ]
+
+
+def check_alt(page):
+    """Sphinx writes the file's name where there is no alt text, so that counts as none."""
+    images = ((image.get("src", ""), image.get("alt", "").strip()) for image in page.find_all("img"))
+    return [f"{src} has no alt text" for src, alt in images if not alt or re.search(r"\.(png|svg|jpe?g|gif)$", alt)]
+
+
+def check_references(page):
+    """Marks of a reference that Sphinx could not resolve, and markup that was not understood."""
+    body = BeautifulSoup(str(page.find("article") or ""), "html.parser")
+    marks = body.select(".problematic, .system-message, .xref.myst:not(.download)")
+    marks += [tag for tag in body.select(".xref:not(.py)") if not tag.find_parent("a")]
+    problems = [f"not resolved: {tag.text!r}" for tag in marks]
+    for tag in body.select("pre, code, script, .math"):
+        tag.decompose()
+    return problems + [
+        f"markup shown raw: {mark!r}" for mark in re.findall(r":{3,}|\$\$|\{[a-z:]+\}|\[\^\w+\]", body.text)
+    ]
+
+
+def check_links(page, path, root):
+    """Links into the site whose file or anchor does not exist; the page is the one at that path."""
+    problems = []
+    for url in loaded(page) + [a["href"] for a in page.find_all("a", href=True)]:
+        if EXTERNAL.match(url) or re.match(r"(data|mailto|javascript):", url) or url in ("", "#"):
+            continue
+        name, _, anchor = unquote(url).partition("#")
+        target = (path.parent / name.partition("?")[0]).resolve() if name else path
+        if not target.is_file() or not target.is_relative_to(root.resolve()):
+            problems.append(f"{url} leads to no file")
+        elif anchor and target.suffix == ".html" and not parse(target).find(id=anchor):
+            problems.append(f"{url} leads to no place in its page")
+    return problems
+
+
+@needs_book
+def test_every_page_of_the_toc_is_there():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    names = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"]), "index"]
+    assert [name for name in names if BOOK / f"{name}.html" not in PAGES] == []
+
+
+@needs_book
+@every_page
+def test_page_is_whole(path):
+    page = parse(path)
+    problems = check_offline(page) + check_alt(page) + check_references(page) + check_links(page, path, BOOK)
+    assert problems == []
+
+
+@needs_book
+def test_style_sheets_load_nothing_from_elsewhere():
+    sheets = sorted(BOOK.rglob("*.css"))
+    assert sheets
+    assert [problem for path in sheets for problem in check_style(path.read_text(encoding="utf-8"))] == []
+
+
+# The checks themselves
+
+GOOD = """<html><head><link rel="stylesheet" href="page.css"><script src="page.js?v=1"></script></head><body><article>
+<h1 id="top">Title</h1><img src="a.png" alt="A line"><a href="#top">up</a><a href="page.html#top">here</a>
+<a href="https://example.org">elsewhere</a><a href="#top"><span class="xref std std-ref">up</span></a>
+<code class="xref py">Tensor</code><pre>{x} $$ :::</pre><span class="math">\\(\\text{eq}\\)</span>
+</article></body></html>"""
+SPOILED = {
+    "a script from a CDN": ("page.js?v=1", "https://cdn.example/x.js"),
+    "a style sheet from a CDN": ("page.css", "//cdn.example/x.css"),
+    "an image from elsewhere": ('src="a.png"', 'src="http://example.org/a.png"'),
+    "an inline loader": ("<body>", '<body><script>const U = "https://unpkg.com/x/index.js"</script>'),
+    "no alt text": (' alt="A line"', ""),
+    "the file's name as alt text": ("A line", "../a.png"),
+    "an unresolved reference": (
+        '<a href="#top"><span class="xref std std-ref">up</span></a>',
+        '<b class="xref">up</b>',
+    ),
+    "an unresolved myst link": ("xref std std-ref", "xref myst"),
+    "a system message": ("<h1", '<p class="system-message">?</p><h1'),
+    "a raw role": ("Title", "See {numref}`fig`"),
+    "a raw fence": ("Title", ":::{note}"),
+    "a raw footnote": ("Title", "A claim[^1]"),
+    "a missing file": ("page.html#top", "lost.html"),
+    "a missing image": ('src="a.png"', 'src="lost.png"'),
+    "a missing anchor": ("page.html#top", "page.html#lost"),
+    "a missing anchor on the page": ('"#top">up', '"#lost">up'),
+    "a link out of the site": ("page.html#top", "../secret.html"),
+}
+
+
+def problems_of(html, folder):
+    site = folder / "site"
+    site.mkdir(exist_ok=True)
+    (folder / "secret.html").touch()
+    for name in ("page.css", "page.js", "a.png"):
+        (site / name).touch()
+    path = site / "page.html"
+    path.write_text(html, encoding="utf-8")
+    page = BeautifulSoup(html, "html.parser")
+    return check_offline(page) + check_alt(page) + check_references(page) + check_links(page, path, site)
+
+
+def test_a_whole_page_passes(tmp_path):
+    assert problems_of(GOOD, tmp_path) == []
+
+
+@pytest.mark.parametrize(("old", "new"), SPOILED.values(), ids=SPOILED)
+def test_a_spoiled_page_is_caught(tmp_path, old, new):
+    assert old in GOOD
+    assert problems_of(GOOD.replace(old, new, 1), tmp_path) != []
+
+
+def test_a_style_sheet_from_elsewhere_is_caught():
+    assert check_style("a { background: url('images/a.png') }") == []
+    assert check_style("@import 'https://fonts.example/x.css';")
+    assert check_style("a { background: url(//cdn.example/a.png) }")

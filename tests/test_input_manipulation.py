@@ -1,0 +1,222 @@
+import copy
+import functools
+
+import pytest
+import torch
+from conftest import OBJECTIVES, seeded
+from torch import nn
+
+from atexlib import explainers, models, objectives
+from atexlib.ascent import Ball
+from atexlib.input_manipulation import manipulate
+
+EPS = {"linf": 0.1, "l2": 0.5}
+
+
+def verify(model, x, result, *, eps, norm, tolerance=None, bounds=(0, 1)):
+    """The constraints, checked from scratch: nothing here is shared with the attack."""
+    with torch.no_grad():
+        before, after = model(x), model(result.x)
+    shift = (result.x.double() - x.double()).reshape(len(x), -1).numpy()
+    size = abs(shift).max(1) if norm == "linf" else (shift**2).sum(1) ** 0.5
+    assert (size <= eps).all()
+    assert result.x.min() >= bounds[0]
+    assert result.x.max() <= bounds[1]
+    assert torch.equal(before.argmax(1), after.argmax(1))
+    rows = torch.arange(len(x))
+    labels = before.argmax(1)
+    probability = (after.softmax(1) - before.softmax(1))[rows, labels].abs()
+    if tolerance is not None:
+        assert (probability <= tolerance).all()
+    torch.testing.assert_close(result.prediction_shift, probability)
+    torch.testing.assert_close(result.logit_shift, (after - before)[rows, labels].abs())
+    torch.testing.assert_close(result.distance, torch.from_numpy(size).to(x.dtype))
+    assert torch.equal(result.target, labels)
+    assert result.label_kept.all()
+    assert torch.equal(result.unchanged, torch.from_numpy((shift == 0).all(1)))
+    assert (result.score >= result.clean_score).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("tolerance", [None, 0.02])
+def test_every_objective_keeps_every_constraint(net, x, objective, norm, tolerance):
+    options = {"eps": EPS[norm], "norm": norm}
+    result = manipulate(net, x, objective, **options, steps=15, starts=2, prediction_tolerance=tolerance)
+    verify(net, x, result, **options, tolerance=tolerance)
+    assert (~result.unchanged).sum() >= 5
+    assert (result.score > result.clean_score)[~result.unchanged].all()
+
+
+def test_every_explainer_can_be_manipulated(net, x, explainer):
+    result = manipulate(net, x, objectives.Distance(), eps=0.1, explainer=explainer, steps=10)
+    verify(net, x, result, eps=0.1, norm="linf")
+    assert (result.score > result.clean_score + 0.001).all()
+    torch.testing.assert_close(result.map, explainer(net, result.x, result.target))
+    torch.testing.assert_close(result.clean_map, explainer(net, x, result.target))
+    torch.testing.assert_close(result.score, objectives.Distance()(result.clean_map)(result.map))
+
+
+def test_constraints_hold_in_float32_at_every_size(x, objective):
+    net = models.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).eval()
+    for eps in (1e-5, 1e-3, 0.3):
+        for norm in ("linf", "l2"):
+            result = manipulate(net, x.float(), objective, eps=eps, norm=norm, steps=4)
+            verify(net, x.float(), result, eps=eps, norm=norm)
+
+
+def test_a_tight_tolerance_binds(net, x):
+    loose = manipulate(net, x, objectives.Distance(), eps=0.2, steps=30)
+    tight = manipulate(net, x, objectives.Distance(), eps=0.2, steps=30, prediction_tolerance=0.003)
+    assert loose.prediction_shift.max() > 0.02
+    assert tight.prediction_shift.max() <= 0.003
+    assert (tight.score > tight.clean_score).any()
+    none = manipulate(net, x, objectives.Distance(), eps=0.2, steps=5, prediction_tolerance=0.0)
+    assert none.unchanged.all()
+
+
+def plain_sign_ascent(model, x, objective, *, eps, steps, step):
+    """The textbook attack: constant signed steps, projection, the best iterate that keeps the label."""
+    target = model(x).argmax(1)
+    score = objective(explainers.gradient(model, x, target))
+    z, best = x.clone(), score(explainers.gradient(model, x, target))
+    for _ in range(steps):
+        z = z.detach().requires_grad_()
+        value = score(explainers.gradient(model, z, target, create_graph=True))
+        slope = torch.autograd.grad(value.sum(), z)[0]
+        z = (x + (z + step * slope.sign() - x).clamp(-eps, eps)).clamp(0, 1).detach()
+        value = score(explainers.gradient(model, z, target))
+        better = (model(z).argmax(1) == target) & (value > best)
+        best = torch.where(better, value, best)
+    return best
+
+
+@pytest.mark.parametrize("name", ["untargeted", "targeted", "target_map"])
+@pytest.mark.parametrize("eps", [0.05, 0.15])
+def test_at_least_as_strong_as_plain_sign_ascent(net, name, eps):
+    x = torch.rand(64, 1, 8, 8, generator=seeded(6), dtype=torch.float64)
+    objective = OBJECTIVES[name](x)
+    result = manipulate(net, x, objective, eps=eps, steps=30)
+    for step in (eps / 10, eps / 4):
+        plain = plain_sign_ascent(net, x, objective, eps=eps, steps=30, step=step)
+        assert result.score.mean() >= plain.mean() - 1e-3
+
+
+def test_finds_the_best_corner_of_a_tiny_problem():
+    """Two pixels and a quadratic net: the best map in the ball is found by trying a fine grid."""
+
+    class Quadratic(nn.Module):
+        def forward(self, x):
+            a, b = x[:, 0, 0, 0], x[:, 0, 0, 1]
+            return torch.stack([a * a * b + a + b + 5, 0 * a], 1)  # gradient (2ab + 1, a^2 + 1)
+
+    x = torch.tensor([[[[0.6, 0.5]]]], dtype=torch.float64)
+    result = manipulate(Quadratic(), x, objectives.Untargeted(k=1), eps=0.2, steps=50)
+    grid = torch.linspace(-0.2, 0.2, 401, dtype=torch.float64)
+    a, b = 0.6 + grid.view(-1, 1), 0.5 + grid.view(1, -1)
+    share = (2 * a * b + 1) / (2 * a * b + 1 + a * a + 1)
+    assert result.score.item() == pytest.approx(-share.min().item(), abs=1e-4)
+
+
+def test_the_first_start_is_x_and_more_starts_never_hurt(net, x, objective):
+    one = manipulate(net, x, objective, eps=0.1, steps=6)
+    three = manipulate(net, x, objective, eps=0.1, steps=6, starts=3)
+    assert (three.score >= one.score - 1e-12).all()
+    assert (three.score > one.score).any()
+
+
+def test_the_same_seed_gives_the_same_numbers(net, x):
+    runs = [
+        manipulate(net, x, objectives.Distance(), eps=0.1, steps=5, starts=2, generator=seeded(seed)).x
+        for seed in (3, 3, 4)
+    ]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def relu_net():
+    return models.ConvNet(side=8, width=4, hidden=12, classes=4, beta=None, generator=seeded(2)).double().eval()
+
+
+def test_a_relu_net_is_not_attacked_in_silence(x):
+    with pytest.warns(UserWarning, match="with_softplus") as record:
+        result = manipulate(relu_net(), x, objectives.Untargeted(k=10), eps=0.2, steps=5, starts=1)
+    assert len(record) == 1
+    assert record[0].filename == __file__
+    assert result.unchanged.all()
+    assert torch.equal(result.x, x)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_surrogate_attacks_a_relu_net(x, objective):
+    net = relu_net()
+    result = manipulate(net, x, objective, eps=0.3, steps=20, surrogate=models.with_softplus(net, 5.0))
+    verify(net, x, result, eps=0.3, norm="linf")
+    assert (result.score > result.clean_score).sum() >= 3
+    torch.testing.assert_close(result.map, explainers.gradient(net, result.x, result.target))
+
+
+@pytest.mark.filterwarnings("ignore:The map of")
+def test_a_linear_net_cannot_be_attacked(x):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
+    result = manipulate(net, x, objectives.Distance(), eps=0.5, steps=5, starts=3)
+    assert result.unchanged.all()
+
+
+def test_one_image_that_cannot_be_attacked_does_not_stop_the_others(net, x):
+    class Half(nn.Module):
+        """Linear where the first pixel is dark, curved elsewhere."""
+
+        def forward(self, z):
+            gate = (z[:, :1, 0, 0] > 0.5).to(z.dtype)
+            return gate * net(z) + (1 - gate) * z.flatten(1)[:, 3:7]
+
+    x = x.clone()
+    x[:, 0, 0, 0] = torch.tensor([0.0, 0, 0, 1, 1, 1])
+    result = manipulate(Half(), x, objectives.Distance(), eps=0.2, steps=5)
+    assert result.unchanged.tolist() == [True] * 3 + [False] * 3
+
+
+def test_the_model_comes_back_as_it_was(net, x):
+    net.train()
+    before = copy.deepcopy(net.state_dict())
+    manipulate(net, x, objectives.Distance(), eps=0.1, steps=2)
+    assert net.training
+    assert all(weight.requires_grad and weight.grad is None for weight in net.parameters())
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert not net._forward_hooks
+
+
+def test_a_step_costs_one_map_and_its_derivative(net, x):
+    """Per step the net runs forward once; only the checks before and after the ascent come on top."""
+    calls = []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    manipulate(net, x, objectives.Distance(), eps=0.1, steps=10)
+    short = len(calls)
+    calls.clear()
+    manipulate(net, x, objectives.Distance(), eps=0.1, steps=25)
+    assert len(calls) - short == 15
+
+
+def test_rgb_and_options_of_an_explainer(x):
+    net = models.ConvNet(channels=3, side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).double()
+    x = torch.rand(4, 3, 8, 8, generator=seeded(1), dtype=torch.float64)
+    explainer = functools.partial(explainers.smoothgrad, samples=3)
+    result = manipulate(net, x, objectives.Targeted.random_region(x, 3), eps=0.1, explainer=explainer, steps=5)
+    verify(net.eval(), x, result, eps=0.1, norm="linf")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_ball(x, norm):
+    ball = Ball(x, 0.3, norm, (0.0, 1.0))
+    far = ball.project(x + torch.randn(x.shape, generator=seeded(), dtype=x.dtype))
+    near = x + 0.01 * (0.5 - x)
+    torch.testing.assert_close(ball.project(near), near)
+    torch.testing.assert_close(ball.project(far), far)
+    length = {"linf": (far - x).abs().amax((1, 2, 3)), "l2": (far - x).flatten(1).norm(dim=1)}[norm]
+    assert (length <= 0.3).all()
+    assert length.max() > 0.29 or norm == "l2"
+    slope = torch.randn(x.shape, generator=seeded(2), dtype=x.dtype)
+    steepest = ball.steepest(slope).flatten(1)
+    dual = {"linf": slope.abs().sum((1, 2, 3)), "l2": slope.flatten(1).norm(dim=1)}[norm]
+    torch.testing.assert_close((steepest * slope.flatten(1)).sum(1), dual)

@@ -1,0 +1,99 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from conftest import seeded
+from torch import nn
+
+from atexlib import models
+
+
+def test_convnet_is_the_papers():
+    net = models.ConvNet()
+    shapes = [tuple(weight.shape) for weight in net.parameters() if weight.ndim > 1]
+    assert shapes == [(32, 1, 3, 3), (32, 32, 3, 3), (120, 1568), (10, 120)]
+    assert net(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    x = torch.linspace(-2, 2, 9)
+    assert torch.allclose(net.act1(x), torch.log1p(torch.exp(10 * x)) / 10, atol=1e-6)
+
+
+def test_the_same_generator_gives_the_same_weights():
+    first, second, other = (models.ConvNet(generator=seeded(seed)).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+
+
+def relu_nodes(model):
+    graph = torch.fx.symbolic_trace(copy.deepcopy(model).eval())
+    modules = dict(graph.named_modules())
+    kinds = (nn.ReLU, nn.ReLU6)
+    functions = {F.relu, torch.relu, torch.relu_, F.relu6}
+    found = {
+        "call_module": lambda node: isinstance(modules[node.target], kinds),
+        "call_function": lambda node: node.target in functions,
+        "call_method": lambda node: node.target in ("relu", "relu_"),
+    }
+    return [node for node in graph.graph.nodes if node.op in found and found[node.op](node)]
+
+
+# DenseNet and GoogLeNet call F.relu in forward; MobileNetV2 has ReLU6; ResNet reuses one ReLU module in place.
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2", "vgg11", "squeezenet1_1", "googlenet"])
+def test_with_softplus_replaces_every_relu_of_torchvisions_nets(name):
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, name)(weights=None, num_classes=3, **options).eval()
+    before = copy.deepcopy(model.state_dict())
+    x = torch.rand(1, 3, 64, 64, generator=seeded())
+    logits = model(x)
+    smooth = models.with_softplus(model, 5.0)
+    assert relu_nodes(model)
+    assert not relu_nodes(smooth)
+    assert torch.equal(model(x), logits)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert smooth.state_dict().keys() == before.keys()
+    sharp = models.with_softplus(model, 1e6)
+    assert (sharp(x) - logits).abs().max() < 1e-3 * (smooth(x) - logits).abs().max()
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.relu(self.layer(x)) + F.relu(x, inplace=False) + (x + 1).relu() + F.relu6(3 * x)
+
+
+def test_with_softplus_finds_functional_relus():
+    x = torch.randn(5, 4, generator=seeded())
+    net = Functional()
+    smooth = models.with_softplus(net, 3.0)
+    relu6 = F.softplus(3 * x, 3.0) - F.softplus(3 * x - 6, 3.0)
+    expected = F.softplus(net.layer(x), 3.0) + F.softplus(x, 3.0) + F.softplus(x + 1, 3.0) + relu6
+    assert torch.allclose(smooth(x), expected, atol=1e-6)
+
+
+class DataDependent(nn.Module):
+    def forward(self, x):
+        return F.relu(x) if x.sum() > 0 else x
+
+
+def test_with_softplus_refuses_what_it_cannot_trace():
+    with pytest.raises(ValueError, match="DataDependent cannot be traced"):
+        models.with_softplus(DataDependent(), 10.0)
+
+
+def test_frozen_gives_modes_and_flags_back():
+    net = models.ConvNet()
+    net.train()
+    net.fc1.eval()
+    net.conv1.weight.requires_grad_(False)
+    with pytest.raises(KeyError), models.frozen(net):
+        assert not net.training
+        assert not any(weight.requires_grad for weight in net.parameters())
+        raise KeyError
+    assert net.training
+    assert not net.fc1.training
+    assert [name for name, weight in net.named_parameters() if not weight.requires_grad] == ["conv1.weight"]

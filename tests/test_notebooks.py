@@ -1,0 +1,246 @@
+"""Every notebook keeps the shape that the book, Colab, papermill and nbval rely on.
+
+A check takes a notebook (the dict of its JSON) and returns what is wrong with it, a list of sentences. Each check is
+first shown a notebook spoiled on purpose: a check that cannot fail checks nothing.
+"""
+
+import ast
+import json
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+COLAB = "https://colab.research.google.com/github/OWNER/atex-book/blob/main/notebooks"
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def code_cells(nb):
+    return [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
+
+
+def prose(nb):
+    """The text of the markdown cells, without fenced code (a comment in it is no heading)."""
+    text = "\n\n".join(source(cell) for cell in nb["cells"] if cell["cell_type"] == "markdown")
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
+def check_format(nb):
+    version = (nb["nbformat"], nb["nbformat_minor"])
+    problems = [] if version == (4, 5) else [f"nbformat {version}, not 4.5"]
+    problems += [error.message for error in nbformat.validator.iter_validate(nbformat.from_dict(nb))]
+    ids = [cell.get("id") for cell in nb["cells"]]
+    problems += [f"the cell id {i!r} occurs twice" for i in sorted({i for i in ids if i and ids.count(i) > 1})]
+    if nb["metadata"].get("kernelspec", {}).get("name") != "python3":
+        problems.append("the kernel is not python3")
+    return problems
+
+
+def check_no_outputs(nb):
+    return [
+        f"code cell {i} was committed with its outputs or execution count"
+        for i, cell in enumerate(code_cells(nb))
+        if cell["outputs"] or cell["execution_count"] is not None
+    ]
+
+
+def check_parameters(nb):
+    cells = [cell for cell in code_cells(nb) if "parameters" in cell["metadata"].get("tags", [])]
+    if len(cells) != 1:
+        return [f"{len(cells)} code cells are tagged parameters, not 1"]
+    assignments = (node for node in ast.parse(source(cells[0])).body if isinstance(node, ast.Assign))
+    names = {target.id for node in assignments for target in node.targets if isinstance(target, ast.Name)}
+    missing = {"preset", "dataset", "device", "seed", "recompute"} - names
+    return [f"the parameters cell does not assign {name}" for name in sorted(missing)]
+
+
+def check_cell_length(nb):
+    lengths = [len(source(cell).splitlines()) for cell in code_cells(nb)]
+    return [f"code cell {i} has {n} lines, more than 25" for i, n in enumerate(lengths) if n > 25]
+
+
+def check_figures(nb):
+    problems = []
+    for i, cell in enumerate(code_cells(nb)):
+        if "plt.show()" in source(cell):
+            options = cell["metadata"].get("mystnb", {})
+            if len(options.get("image", {}).get("alt", "").strip()) <= 20:
+                problems.append(f"the figure of code cell {i} has no alt text of more than 20 characters")
+            if not options.get("figure", {}).get("caption", "").strip():
+                problems.append(f"the figure of code cell {i} has no caption")
+    return problems
+
+
+def check_directives(nb):
+    return [
+        f"markdown cell {i} has a backtick directive, which Colab shows raw: use a colon fence"
+        for i, cell in enumerate(nb["cells"])
+        if cell["cell_type"] == "markdown" and re.search(r"^\s*`{3,}\{", source(cell), re.M)
+    ]
+
+
+def check_title(nb):
+    titles = re.findall(r"^# .*", prose(nb), re.M)
+    return [] if len(titles) == 1 else [f"{len(titles)} first-level headings, not 1: {titles}"]
+
+
+def check_median(nb):
+    median = statistics.median(len(source(cell).splitlines()) for cell in code_cells(nb))
+    return [] if median <= 8 else [f"the median code cell has {median} lines, more than 8"]
+
+
+def check_reading_time(nb):
+    return [] if re.search(r"\breads in \d+ min", prose(nb)) else ["no line 'reads in N min'"]
+
+
+def check_sections(nb):
+    headings = {re.sub(r"^#+ +", "", line).strip() for line in re.findall(r"^#{2,} .*", prose(nb), re.M)}
+    return [f"no section {name!r}" for name in ("Summary", "Limits", "References") if name not in headings]
+
+
+def check_badge(nb, name):
+    return [] if f"({COLAB}/{name}.ipynb)" in prose(nb) else [f"no badge that links to {COLAB}/{name}.ipynb"]
+
+
+def check_toc(toc, root):
+    """What the table of contents names and is not there, and the notebooks that it leaves out."""
+    names = toc_files(toc)
+    problems = [f"_toc.yml names {name}, which is no file" for name in names if not list(root.glob(f"{name}.*"))]
+    notebooks = [*root.glob("notebooks/*.ipynb"), *root.glob("notebooks/solutions/*.ipynb")]
+    notebooks = {path.relative_to(root).with_suffix("").as_posix() for path in notebooks}
+    return problems + [f"{name} is not in _toc.yml" for name in sorted(notebooks - set(names))]
+
+
+def toc_files(toc):
+    return [toc["root"]] + [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+
+
+EVERYWHERE = [
+    check_format, check_no_outputs, check_parameters, check_cell_length, check_figures, check_directives, check_title,
+]  # fmt: skip
+IN_CHAPTERS = [check_median, check_reading_time, check_sections]
+
+
+@pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=lambda path: path.relative_to(ROOT / "notebooks").as_posix())
+def test_notebook_has_the_agreed_shape(path):
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    problems = [problem for check in EVERYWHERE for problem in check(nb)]
+    if path in CHAPTERS:
+        problems += [problem for check in IN_CHAPTERS for problem in check(nb)] + check_badge(nb, path.stem)
+    assert problems == []
+
+
+def test_every_chapter_has_its_solutions_and_no_solution_is_an_orphan():
+    assert CHAPTERS
+    assert [path.name for path in CHAPTERS] == [path.name for path in SOLUTIONS]
+
+
+def test_toc_and_files_agree():
+    assert check_toc(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")), ROOT) == []
+
+
+# The checks themselves
+
+
+def good_notebook():
+    """A chapter in which no check finds anything."""
+    text = f"# Title\n\n[![Colab](x.svg)]({COLAB}/name.ipynb)\n\nreads in 5 min\n\n```\n# a comment\n```\n"
+    text += "".join(f"\n## {name}\n" for name in ("Summary", "Limits", "References"))
+    parameters = "preset = 'smoke'\ndataset = 'digits'\ndevice = 'cpu'\nseed = 0\nrecompute = False"
+    figure = {"image": {"alt": "A line that rises from left to right."}, "figure": {"caption": "A line."}}
+    cells = [
+        nbformat.v4.new_markdown_cell(text),
+        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("plt.plot([1, 2])\nplt.show()", metadata={"mystnb": figure}),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    return json.loads(json.dumps(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})))
+
+
+def replace(index, old, new):
+    """A change of one cell's source; it fails where the good notebook no longer has the old text."""
+
+    def spoil(nb):
+        assert old in nb["cells"][index]["source"]
+        nb["cells"][index]["source"] = nb["cells"][index]["source"].replace(old, new)
+
+    return spoil
+
+
+SPOILED = {
+    "an older format": (check_format, lambda nb: nb.update(nbformat_minor=4)),
+    "a cell without id": (check_format, lambda nb: nb["cells"][1].pop("id")),
+    "an id twice": (check_format, lambda nb: nb["cells"][1].update(id=nb["cells"][0]["id"])),
+    "another kernel": (check_format, lambda nb: nb["metadata"]["kernelspec"].update(name="my-env")),
+    "an execution count": (check_no_outputs, lambda nb: nb["cells"][1].update(execution_count=1)),
+    "an output": (check_no_outputs, lambda nb: nb["cells"][1]["outputs"].append({})),
+    "no parameters": (check_parameters, lambda nb: nb["cells"][1]["metadata"].clear()),
+    "two parameters cells": (check_parameters, lambda nb: nb["cells"][2]["metadata"].update(tags=["parameters"])),
+    "no seed": (check_parameters, replace(1, "seed", "sead")),
+    "26 lines": (check_cell_length, replace(2, "plt.plot([1, 2])", "x = 1\n" * 25)),
+    "no alt text": (check_figures, lambda nb: nb["cells"][2]["metadata"]["mystnb"].pop("image")),
+    "a short alt text": (check_figures, lambda nb: nb["cells"][2]["metadata"]["mystnb"]["image"].update(alt="A line")),
+    "no caption": (check_figures, lambda nb: nb["cells"][2]["metadata"]["mystnb"]["figure"].pop("caption")),
+    "a backtick directive": (check_directives, replace(0, "```\n# a", "```{note}\n# a")),
+    "no title": (check_title, replace(0, "# Title", "Title")),
+    "two titles": (check_title, replace(0, "## Limits", "# Limits")),
+    "long cells": (check_median, lambda nb: [replace(i, "\n", "\n" * 9)(nb) for i in (1, 2)]),
+    "no reading time": (check_reading_time, replace(0, "reads in 5 min", "reads fast")),
+    "no limits": (check_sections, replace(0, "## Limits", "## Limitless")),
+    "a badge to another chapter": (lambda nb: check_badge(nb, "name"), replace(0, "/name.ipynb", "/other.ipynb")),
+}
+
+
+@pytest.mark.parametrize(("check", "spoil"), SPOILED.values(), ids=SPOILED)
+def test_a_spoiled_notebook_is_caught(check, spoil):
+    nb = good_notebook()
+    assert check(nb) == []
+    spoil(nb)
+    assert check(nb) != []
+
+
+def test_a_wrong_toc_is_caught(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("intro.md", "notebooks/a.ipynb"):
+        (tmp_path / name).touch()
+    toc = {"root": "intro", "parts": [{"chapters": [{"file": "notebooks/a"}]}]}
+    assert check_toc(toc, tmp_path) == []
+    (tmp_path / "notebooks/b.ipynb").touch()
+    toc["parts"][0]["chapters"].append({"file": "lost"})
+    assert check_toc(toc, tmp_path) == ["_toc.yml names lost, which is no file", "notebooks/b is not in _toc.yml"]
+
+
+# A chapter with other parameters
+
+CHAPTER = ROOT / "notebooks" / "02_manipulating_inputs.ipynb"
+PARAMETERS = {"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 3}
+
+
+def execute(path, output, **parameters):
+    return papermill.execute_notebook(path, output, parameters, cwd=path.parent, progress_bar=False)
+
+
+def test_a_chapter_runs_by_papermill_with_other_parameters(tmp_path):
+    nb = execute(CHAPTER, tmp_path / "out.ipynb", **PARAMETERS)
+    injected = [cell for cell in nb.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert len(injected) == 1
+    assert "seed = 3" in injected[0].source
+    outputs = [output for cell in nb.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_an_unknown_preset_stops_the_chapter_and_names_the_known_ones(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="ValueError") as error:
+        execute(CHAPTER, tmp_path / "out.ipynb", **PARAMETERS | {"preset": "huge"})
+    for name in ("huge", "smoke", "quick", "reduced", "paper"):
+        assert name in error.value.evalue
