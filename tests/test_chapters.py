@@ -1,0 +1,144 @@
+import dataclasses
+
+import pytest
+import torch
+from conftest import seeded
+
+from atexlib import chapters, data, experiments, models, training
+
+DIGITS = {"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 3}
+TRAIN = experiments.train
+
+
+@pytest.fixture(autouse=True)
+def trainings(tmp_path, monkeypatch):
+    """No committed nets, and in place of training an untrained net; yields what was to be trained."""
+    asked = []
+
+    def train(*, dataset, seed, preset, device, progress):
+        asked.append((dataset, seed, preset, device))
+        return training.Fitted(models.ConvNet(generator=seeded(seed)).eval(), [], 1)
+
+    monkeypatch.setattr(experiments, "train", train)
+    monkeypatch.setattr(experiments, "NETS", tmp_path / "nets")
+    return asked
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Neither a data folder nor a network."""
+
+    def no_network(self):
+        raise OSError("no network")
+
+    monkeypatch.setenv("ATEXLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.download", no_network)
+
+
+@pytest.fixture
+def fashion(monkeypatch):
+    """A made-up Fashion-MNIST."""
+    images = torch.rand(500, 1, 28, 28, generator=seeded())
+    made_up = data.ImageSet(images, torch.arange(500) % 10, "fashion-mnist", tuple("abcdefghij"))
+    digits = data.load
+    monkeypatch.setattr(data, "load", lambda name, split: made_up if name == made_up.name else digits(name, split))
+
+
+def weights(model):
+    return torch.cat([weight.flatten() for weight in model.parameters()])
+
+
+def test_a_chapter_gets_what_it_asks_for(trainings):
+    setting = chapters.begin(**DIGITS)
+    test, count = data.load("digits", "test"), experiments.PRESETS["smoke"].images
+    assert trainings == [("digits", 3, "smoke", "cpu")]
+    assert torch.equal(setting.images, test.images[:count])
+    assert torch.equal(setting.labels, test.labels[:count])
+    assert torch.equal(torch.rand(3, generator=setting.generator()), torch.rand(3, generator=seeded(3)))
+    assert setting.model(setting.images).shape == (count, 10)
+
+
+def test_the_note_states_data_set_preset_seed_and_device():
+    note = chapters.begin(**DIGITS).note
+    assert note == "scikit-learn's digits, test images; preset smoke; net: trained at preset smoke, seed 3; cpu"
+    assert set(chapters.TITLES) == set(data.DATASETS)
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_a_wrong_parameter_stops_before_anything_is_loaded(monkeypatch, trainings, name):
+    monkeypatch.setattr(data, "load", lambda *_: pytest.fail("data were loaded"))
+    with pytest.raises(ValueError, match=f"{name} is 'nonsense'"):
+        chapters.begin(**{**DIGITS, name: "nonsense"})
+    assert not trainings
+
+
+@pytest.mark.parametrize(("gpu", "device"), [(False, "cpu"), (True, "cuda")])
+def test_device_auto_is_a_gpu_if_there_is_one(monkeypatch, trainings, gpu, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert chapters.begin(**{**DIGITS, "device": "auto"}).device == device
+    assert trainings[0][-1] == device
+
+
+def test_dataset_auto_at_smoke_is_digits(monkeypatch, trainings):
+    monkeypatch.setattr(data, "_idx", lambda *_: pytest.fail("more than digits was asked for"))
+    assert chapters.begin(**{**DIGITS, "dataset": "auto"}).test.name == "digits"
+    assert trainings == [("digits", 3, "smoke", "cpu")]
+
+
+@pytest.mark.usefixtures("offline")
+def test_dataset_auto_falls_back_to_digits_aloud(capsys, trainings):
+    setting = chapters.begin(**{**DIGITS, "dataset": "auto", "preset": "quick"})
+    said = " ".join(capsys.readouterr().out.split())
+    assert "FashionMNIST/raw" in said
+    assert "no network" in said
+    assert "Until then this page shows scikit-learn's digits, at the preset smoke." in said
+    assert (setting.test.name, setting.size.name) == ("digits", "smoke")
+    assert trainings == [("digits", 3, "smoke", "cpu")]
+    assert "digits" in setting.note
+    assert "preset smoke;" in setting.note
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_data_set_asked_for_by_name_is_never_replaced(trainings):
+    with pytest.raises(ValueError, match="no network"):
+        chapters.begin(**{**DIGITS, "dataset": "fashion-mnist"})
+    assert not trainings
+
+
+@pytest.mark.usefixtures("fashion")
+def test_dataset_auto_is_fashion_mnist_where_it_can_be_had(capsys, trainings):
+    setting = chapters.begin(**{**DIGITS, "dataset": "auto", "preset": "quick"})
+    assert (setting.test.name, setting.size.name) == ("fashion-mnist", "quick")
+    assert trainings == [("fashion-mnist", 3, "quick", "cpu")]
+    assert setting.note.startswith("Fashion-MNIST, test images; preset quick;")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_committed_net_is_read_unless_it_shall_be_recomputed(trainings):
+    committed = models.ConvNet(generator=seeded(9))
+    path = experiments.net_path(dataset="digits", defense="none", seed=3, preset="reduced")
+    experiments.save_net(committed, path, {})
+    read = chapters.begin(**DIGITS)
+    assert not trainings
+    assert torch.equal(weights(read.model), weights(committed.half().float()))
+    assert "preset smoke; net: trained at preset reduced, seed 3" in read.note
+
+    again = chapters.begin(**DIGITS, recompute=True)
+    assert trainings == [("digits", 3, "smoke", "cpu")]
+    assert not torch.equal(weights(again.model), weights(read.model))
+    assert "net: trained at preset smoke, seed 3" in again.note
+
+
+def test_a_net_of_another_seed_is_not_taken(trainings):
+    path = experiments.net_path(dataset="digits", defense="none", seed=0, preset="reduced")
+    experiments.save_net(models.ConvNet(), path, {})
+    chapters.begin(**DIGITS)
+    assert trainings == [("digits", 3, "smoke", "cpu")]
+
+
+def test_a_chapter_trains_for_real(monkeypatch):
+    tiny = dataclasses.replace(experiments.PRESETS["smoke"], train_images=400, epochs=3, batch_size=20)
+    monkeypatch.setattr(experiments, "train", TRAIN)
+    monkeypatch.setitem(experiments.PRESETS, "smoke", tiny)
+    setting = chapters.begin(**DIGITS, recompute=True)
+    assert training.accuracy(setting.model, setting.test.images, setting.test.labels) > 0.4
