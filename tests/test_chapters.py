@@ -40,8 +40,8 @@ def fashion(monkeypatch):
     """A made-up Fashion-MNIST."""
     images = torch.rand(500, 1, 28, 28, generator=seeded())
     made_up = data.ImageSet(images, torch.arange(500) % 10, "fashion-mnist", tuple("abcdefghij"))
-    digits = data.load
-    monkeypatch.setattr(data, "load", lambda name, split: made_up if name == made_up.name else digits(name, split))
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name, split: made_up if name == made_up.name else load(name, split))
 
 
 def weights(model):
@@ -141,4 +141,4 @@ def test_a_chapter_trains_for_real(monkeypatch):
     monkeypatch.setattr(experiments, "train", TRAIN)
     monkeypatch.setitem(experiments.PRESETS, "smoke", tiny)
     setting = chapters.begin(**DIGITS, recompute=True)
-    assert training.accuracy(setting.model, setting.test.images, setting.test.labels) > 0.4
+    assert training.accuracy(setting.model, setting.test.images, setting.test.labels) > 0.3

@@ -97,7 +97,3 @@ def test_a_gallery_can_be_saved_with_its_note(kind, ending):
 
 def test_a_figure_without_a_note_has_no_foot():
     assert plotting.gallery([Column("map", MAPS)]).get_supxlabel() == ""
-
-
-def test_a_style_outlives_no_test():
-    assert mpl.rcParams["figure.constrained_layout.use"]
