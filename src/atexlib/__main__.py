@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     run.add_argument("--recompute", action="store_true", help="train even if the net is there")
     options = parser.parse_args(arguments)
     checks.count("--seed", options.seed, low=0)
+    checks.device(options.device)
     path = experiments.net_path(dataset=options.dataset, defense="none", seed=options.seed, preset=options.preset)
     if path.exists() and not options.recompute:
         print(f"{path} is there; pass --recompute to train it again.")

@@ -1,5 +1,6 @@
 """Projected ascent on a score of the map: inside a ball, under a constraint on the logits, the best iterate kept."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from . import checks
 from .explainers import Explainer
 
 NORMS = ("linf", "l2")
 MOMENTUM = 0.5  # of the gradient, as in momentum iterative FGSM
+PROBES = 8  # random images of which the best becomes a start: where maps jump, luck finds what slopes do not show
 SLACK = 1e-6  # a constraint must hold by this much, so that it also holds when a batch is cut in another way
 
 
@@ -45,14 +48,9 @@ class Ball:
         length = torch.linalg.vector_norm(slope, dim=(1, 2, 3), keepdim=True)
         return slope / length.clamp_min(torch.finfo(slope.dtype).tiny)
 
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """One random image for each centre: uniform in the cube, or uniform in length along a random direction."""
-        if self.norm == "linf":
-            shift = 2 * torch.rand(self.center.shape, generator=generator, dtype=self.center.dtype) - 1
-        else:
-            shift = self.steepest(torch.randn(self.center.shape, generator=generator, dtype=self.center.dtype))
-            shift = shift * torch.rand((len(shift), 1, 1, 1), generator=generator, dtype=shift.dtype)
-        return self.project(self.center + self.eps * shift.to(self.center.device))
+    def corner(self, generator: torch.Generator) -> Tensor:
+        """One random image for each centre, at the distance eps: a corner of the cube, a point of the sphere."""
+        return self.project(self.center + self.eps * self.steepest(_noise(self.center, generator)))
 
 
 def ascend(
@@ -80,7 +78,7 @@ def ascend(
         model: frozen net that returns logits (B, C).
         target: classes to explain (B,).
         score: maps (B, C, H, W) -> (B,), differentiable.
-        ball: where to search; the first start is its centre, the others are random.
+        ball: where to search; the first start is its centre, each other one the best of some random corners.
         explainer: how maps are made, called as `explainer(model, x, target, create_graph=...)`.
         steps: gradient steps from each start.
         step_size: first step, in the norm's units; eps if None.
@@ -90,7 +88,7 @@ def ascend(
         generator: CPU generator of the random starts; a new one with seed 0 if None.
         progress: show a progress bar.
     """
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = checks.generator(generator)
     guide = model if surrogate is None else surrogate
     if not has_second_order_gradient(guide, ball.center, target, explainer, generator):
         warnings.warn(
@@ -102,20 +100,22 @@ def ascend(
         steps = 0
     first = ball.eps if step_size is None else step_size
     best, best_score = ball.center, torch.full_like(ball.center[:, 0, 0, 0], -math.inf)
+    look = functools.partial(_look, model, surrogate, target, score, violation, explainer)
     bar = tqdm(total=starts * (steps + 1), desc="manipulating", disable=not progress)
     for start in range(starts):
-        z = ball.center if start == 0 else ball.sample(generator)
+        z = ball.center if start == 0 else _best_corner(look, ball, generator)
         velocity = torch.zeros_like(z)
         for step in range(steps + 1):
-            value, feasible, slope = _look(model, surrogate, z, target, score, violation, explainer, step < steps)
+            value, feasible, slope = look(z, with_slope=step < steps)
             better = feasible & (value > best_score)
             best_score = torch.where(better, value, best_score)
             best = torch.where(_column(better), z, best)
             bar.update()
             if slope is None:
                 break
-            # A score that is flat at the start, as a distance from the clean map is, gets a random push.
-            slope = torch.where(_column(slope.flatten(1).any(1)), slope, _noise(slope, generator))
+            flat = ~slope.flatten(1).any(1)
+            if flat.any():  # as a distance from the clean map is at its start: give it a random push
+                slope = torch.where(_column(flat), _noise(slope, generator), slope)
             slope = slope / slope.abs().sum((1, 2, 3), keepdim=True)
             velocity = torch.where(_column(feasible), MOMENTUM * velocity, 0) + slope
             size = first * (1 + math.cos(math.pi * step / steps)) / 2
@@ -139,11 +139,12 @@ def has_second_order_gradient(
 def _look(
     model: nn.Module,
     surrogate: nn.Module | None,
-    z: Tensor,
     target: Tensor,
     score: Callable[[Tensor], Tensor],
     violation: Callable[[Tensor], Tensor] | None,
     explainer: Explainer,
+    z: Tensor,
+    *,
     with_slope: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Score (B,), feasibility (B,) and, if asked for, the gradient to follow (B, C, H, W) at z."""
@@ -161,6 +162,19 @@ def _look(
             value = score(maps)
             excess = violation(model(z)) if violation else torch.full_like(value, -math.inf)
     return value.detach(), (excess < -SLACK).detach(), slope
+
+
+def _best_corner(look: Callable[..., tuple], ball: Ball, generator: torch.Generator) -> Tensor:
+    """For each image the random corner with the highest score among those on which the constraint holds."""
+    z = ball.corner(generator)
+    best = torch.full_like(z[:, 0, 0, 0], -math.inf)
+    for probe in range(PROBES):
+        corner = z if probe == 0 else ball.corner(generator)
+        value, feasible, _ = look(corner, with_slope=False)
+        better = feasible & (value > best)
+        best = torch.where(better, value, best)
+        z = torch.where(_column(better), corner, z)
+    return z
 
 
 def _map_and_logits(model: nn.Module, z: Tensor, target: Tensor, explainer: Explainer) -> tuple[Tensor, Tensor]:

@@ -62,8 +62,11 @@ def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool 
     checks.one_of("dataset", dataset, ("auto", *data.DATASETS))
     checks.one_of("device", device, ("auto", "cpu", "cuda", "mps"))
     checks.count("seed", seed, low=0)
+    if not isinstance(recompute, bool):
+        raise ValueError(f"recompute is {recompute!r}; pass True or False.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    checks.device(device)
     if dataset == "auto":
         preset, dataset = _choose(preset)
     test = data.load(dataset, "test")

@@ -2,10 +2,11 @@
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
@@ -20,7 +21,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
 
 def number(name: str, value: float, *, low: float = 0.0, open_low: bool = False, high: float = math.inf) -> None:
     """Raise unless `value` is a finite number in [low, high], or in (low, high] with `open_low`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r}; pass a finite number.")
     if value < low or value > high or (open_low and value == low):
         rule = f"above {low}" if open_low else f"at least {low}"
@@ -30,13 +31,13 @@ def number(name: str, value: float, *, low: float = 0.0, open_low: bool = False,
 
 def count(name: str, value: int, *, low: int = 1, high: float = math.inf) -> None:
     """Raise unless `value` is a whole number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{name} is {value!r}; pass a whole number.")
     number(name, value, low=low, high=high)
 
 
-def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) -> None:
-    """Raise unless `x` is a non-empty, finite float batch (B, C, H, W), inside `bounds` where they are given."""
+def four_axes(name: str, x: Tensor) -> None:
+    """Raise unless `x` is a non-empty float tensor (B, C, H, W)."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} is a {type(x).__name__}; pass a torch tensor of shape (B, C, H, W).")
     if x.ndim != 4:
@@ -45,6 +46,11 @@ def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) ->
         raise ValueError(f"{name} has shape {tuple(x.shape)}, which is empty; pass at least one image.")
     if not x.is_floating_point():
         raise ValueError(f"{name} has dtype {x.dtype}; pass floats, for example images.float() / 255.")
+
+
+def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) -> None:
+    """Raise unless `x` is a non-empty, finite float batch (B, C, H, W), inside `bounds` where they are given."""
+    four_axes(name, x)
     low, high = (end.item() for end in x.detach().aminmax())  # one pass; both are nan where any value is
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{name} holds nan or infinite values; remove or replace them first.")
@@ -77,7 +83,34 @@ def labels(name: str, value: Tensor, *, size: int, classes: int | None = None) -
         raise ValueError(f"{name} is {kind}; pass a tensor of whole numbers (torch.long).")
     if value.shape != (size,):
         raise ValueError(f"{name} has shape {tuple(value.shape)}; pass one label an image, shape ({size},).")
-    top = math.inf if classes is None else classes - 1
-    for label in (value.min().item(), value.max().item()):
-        if not 0 <= label <= top:
-            raise ValueError(f"{name} holds {label}; labels run from 0 to {top}.")
+    low, high = value.min().item(), value.max().item()
+    if low < 0:
+        raise ValueError(f"{name} holds {low}; labels are whole numbers from 0.")
+    if classes is not None and high >= classes:
+        raise ValueError(f"{name} holds {high}; the net has {classes} classes, so labels run from 0 to {classes - 1}.")
+
+
+def generator(value: torch.Generator | None) -> torch.Generator:
+    """The generator itself, or a new one with seed 0 for None; raise for anything else."""
+    if value is None:
+        return torch.Generator().manual_seed(0)
+    if not isinstance(value, torch.Generator):
+        raise ValueError(f"generator is {value!r}; pass torch.Generator().manual_seed(a number).")
+    return value
+
+
+def device(value: str | torch.device) -> torch.device:
+    """The device; raise for an unknown one or one that this machine lacks."""
+    try:
+        found = torch.device(value)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device is {value!r}, which cannot be used here ({reason}); pass 'cpu'.") from error
+    return found
+
+
+def net(name: str, value: nn.Module) -> None:
+    """Raise unless `value` is a torch module."""
+    if not isinstance(value, nn.Module):
+        raise ValueError(f"{name} is {value!r}; pass a torch.nn.Module.")

@@ -156,8 +156,9 @@ def _download(dataset: type, root: Path, raw: Path) -> None:
         with _socket_timeout(10):
             dataset(root, download=True)
     except (OSError, RuntimeError) as error:  # no network, a full or read-only disk, a mirror's broken file
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{raw / missing[0]} is missing and could not be downloaded ({error}). Connect to the network and call "
+            f"{raw / missing[0]} is missing and could not be downloaded ({reason}). Connect to the network and call "
             f"again, or set ATEXLIB_DATA to a folder that holds {dataset.__name__}/raw with the published files."
         ) from error
 

@@ -64,6 +64,7 @@ def trained(
     checks.one_of("dataset", dataset, data.DATASETS)
     checks.one_of("defense", defense, DEFENSES)
     checks.count("seed", seed, low=0)
+    device = checks.device(device)
     if preset is None:
         preset = largest_committed(dataset=dataset, defense=defense, seed=seed)
         if preset is None:
@@ -79,6 +80,10 @@ def train(
     *, dataset: str, seed: int, preset: str, device: str | torch.device = "cpu", progress: bool = False
 ) -> training.Fitted:
     """Train the undefended ConvNet (softplus, beta 10) at a preset's size; keep the epoch best on validation images."""
+    checks.one_of("dataset", dataset, data.DATASETS)
+    checks.one_of("preset", preset, PRESETS)
+    checks.count("seed", seed, low=0)
+    device = checks.device(device)
     sizes = PRESETS[preset]
     images = data.load(dataset, "train")
     images = images.first(min(sizes.train_images, len(images.labels)))
@@ -125,17 +130,19 @@ def save_net(model: nn.Module, path: Path, facts: dict[str, object]) -> None:
 
 def load_net(path: Path) -> nn.Module:
     """Read a ConvNet from a file of `save_net`."""
+    model = ConvNet()
     try:
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); restore it from the repository.") from error
-    model = ConvNet()
-    model.load_state_dict(state)
+            model.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no ConvNet that can be read ({error}); restore it.") from error
     return model.eval()
 
 
 def net_facts(path: Path) -> dict[str, object]:
     """What is written in the header of a net's file: accuracies, sizes, fingerprints, versions."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["facts"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["facts"])
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} has no facts that can be read ({error!r}); restore it.") from error

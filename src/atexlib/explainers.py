@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import checks
+from .models import logits_of
 
 Target = int | Tensor | None
 Explainer = Callable[..., Tensor]
@@ -39,7 +40,7 @@ def gradient(model: nn.Module, x: Tensor, target: Target = None, *, create_graph
     checks.batch("x", x)
     x = _variable(x, create_graph)
     with torch.enable_grad():
-        logits = _logits(model, x)
+        logits = logits_of(model, x)
         return _derivative(_pick(logits, target), x, create_graph)
 
 
@@ -89,7 +90,7 @@ def smoothgrad(
     checks.count("samples", samples)
     checks.number("sigma", sigma)
     checks.batch("x", x)
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = checks.generator(generator)
     noise = torch.randn((samples, *x.shape[1:]), generator=generator, dtype=x.dtype).to(x.device) * sigma
     weights = torch.full((samples,), 1 / samples, dtype=x.dtype, device=x.device)
 
@@ -131,9 +132,7 @@ def integrated_gradients(
     checks.count("steps", steps)
     checks.batch("x", x)
     x = _variable(x, create_graph)
-    x0 = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
-    if not x0.isfinite().all():
-        raise ValueError("baseline holds nan or infinite values; pass a finite number or image.")
+    x0 = _baseline(baseline, x)
     points, weights = (
         torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in np.polynomial.legendre.leggauss(steps)
     )
@@ -181,7 +180,7 @@ def grad_cam(
     handle = _find_layer(model, layer).register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
         with torch.enable_grad():
-            score = _pick(_logits(model, x), target)
+            score = _pick(logits_of(model, x), target)
     finally:
         handle.remove()
     if not outputs or not isinstance(outputs[-1], Tensor) or outputs[-1].ndim != 4:
@@ -203,12 +202,20 @@ EXPLAINERS: dict[str, Explainer] = {
 }
 
 
+def check_explainer(explainer: Explainer) -> None:
+    """Raise unless `explainer` can be called; a name is answered with the function to pass."""
+    if not callable(explainer):
+        checks.one_of("explainer", explainer, EXPLAINERS)
+        raise ValueError(f"explainer is {explainer!r}; pass the function, explainers.{explainer}.")
+
+
 def normalize(maps: Tensor, *, by: str = "max") -> Tensor:
     """Absolute values of maps (B, C, H, W), divided per image by their largest (`max`) or by their sum (`l1`).
 
     With `l1` an entry is the relative importance `|phi_t| / ||phi||_1` of Tang et al. 2022. A map of zeros stays zeros.
     """
     checks.one_of("by", by, ("max", "l1"))
+    checks.four_axes("maps", maps)
     size = maps.abs()
     total = size.amax((1, 2, 3), keepdim=True) if by == "max" else size.sum((1, 2, 3), keepdim=True)
     return size / total.clamp_min(torch.finfo(maps.dtype).tiny)
@@ -219,12 +226,17 @@ def _variable(x: Tensor, create_graph: bool) -> Tensor:
     return x if create_graph and x.requires_grad else x.detach().requires_grad_()
 
 
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    logits = model(x)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model returned {shape} for {len(x)} images; it must return logits (B, C).")
-    return logits
+def _baseline(baseline: float | Tensor, x: Tensor) -> Tensor:
+    try:
+        x0 = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
+        fits = bool(x0.isfinite().all()) and torch.broadcast_shapes(x0.shape, x.shape) == x.shape
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"baseline is {baseline!r}; pass a finite number, or images that broadcast to {tuple(x.shape)}."
+        )
+    return x0
 
 
 def _pick(logits: Tensor, target: Target) -> Tensor:
@@ -235,7 +247,7 @@ def _pick(logits: Tensor, target: Target) -> Tensor:
         checks.count("target", target, low=0, high=logits.shape[1] - 1)
         return logits[:, target]
     checks.labels("target", target, size=len(logits), classes=logits.shape[1])
-    return logits.gather(1, target.to(logits.device).unsqueeze(1))[:, 0]
+    return logits.gather(1, target.to(logits.device).long().unsqueeze(1))[:, 0]
 
 
 def _derivative(score: Tensor, variable: Tensor, create_graph: bool) -> Tensor:
@@ -256,9 +268,11 @@ def _mean_gradient(
     """Weighted sum of the gradients at the copies of x; `copies(x, rows)` has the shape (rows, B, C, H, W)."""
     checks.count("chunk", chunk)
     x = _variable(x, create_graph)
-    if target is None:
+    if isinstance(target, Tensor):
+        checks.labels("target", target, size=len(x))
+    elif target is None:
         with torch.no_grad():
-            target = _logits(model, x).argmax(1)
+            target = logits_of(model, x).argmax(1)
     repeats = max(1, chunk // len(x))
 
     def part(x: Tensor, rows: slice) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from . import checks, explainers
 from .ascent import NORMS, Ball, ascend
 from .explainers import Explainer
-from .models import frozen
+from .models import frozen, logits_of
 from .objectives import CenterMass, Distance, Objective, Targeted, TargetMap, Untargeted
 
 __all__ = ["CenterMass", "Distance", "Manipulation", "TargetMap", "Targeted", "Untargeted", "manipulate"]
@@ -78,7 +78,7 @@ def manipulate(
         step_size: first step; it falls to zero along a cosine. eps if None.
         prediction_tolerance: most that the probability of the explained class may shift; None asks for the label alone.
         bounds: lowest and highest pixel value.
-        starts: the first start is x itself, the others are random points of the ball.
+        starts: the first start is x itself; each other one is the best of eight random corners of the ball.
         surrogate: net whose second derivatives guide the search, for example `models.with_softplus(model, beta)` for a
             ReLU net; scores, constraints and the result are the model's own.
         generator: CPU generator of the random starts; a new one with seed 0 if None.
@@ -102,18 +102,24 @@ def manipulate(
         checks.number("step_size", step_size, open_low=True)
     if prediction_tolerance is not None:
         checks.number("prediction_tolerance", prediction_tolerance, high=1)
-    if not callable(explainer):
-        checks.one_of("explainer", explainer, explainers.EXPLAINERS)
-        raise ValueError(f"explainer is {explainer!r}; pass the function, explainers.{explainer}.")
+    explainers.check_explainer(explainer)
+    checks.net("model", model)
+    if surrogate is not None:
+        checks.net("surrogate", surrogate)
+    if not callable(objective) or isinstance(objective, type):
+        raise ValueError(f"objective is {objective!r}; pass an instance, for example Untargeted(k=50).")
+    generator = checks.generator(generator)
     x = x.detach()
     ball = Ball(x, eps, norm, bounds)
     with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():
         with torch.no_grad():
-            clean_logits = model(x)
+            clean_logits = logits_of(model, x)
         target = clean_logits.argmax(1)
         clean_map = explainer(model, x, target)
         score = objective(clean_map)
         clean_score = score(clean_map)
+        if not isinstance(clean_score, Tensor) or clean_score.shape != target.shape:
+            raise ValueError(f"objective {objective!r} must score one number an image, shape ({len(x)},).")
         violation = prediction_violation(clean_logits, target, prediction_tolerance)
         best, best_score = ascend(
             model,

@@ -28,23 +28,23 @@ def bootstrap(
 
     Args:
         values: one number an image, none of them nan.
-        level: probability that such an interval covers the true mean, in (0, 1).
+        level: probability that such an interval covers the true mean, above 0 and at most 0.9999.
         resamples: number of times the images are drawn again, with replacement.
         generator: CPU generator; a new one with seed 0 if None.
 
     Raises:
-        ValueError: fewer than two values, nan among them, a level outside (0, 1).
+        ValueError: fewer than two values, nan among them, a level out of range.
 
     Source: Efron and Tibshirani 1993.
     """
-    checks.number("level", level, open_low=True, high=1)
+    checks.number("level", level, open_low=True, high=0.9999)
     checks.count("resamples", resamples)
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"values has shape {tuple(values.shape)}; pass at least two numbers, shape (N,).")
+    if not isinstance(values, Tensor) or values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"values is {values!r}; pass a tensor of at least two numbers, shape (N,).")
     values = values.detach().double().cpu()
     if not values.isfinite().all():
         raise ValueError("values holds nan or infinite numbers; drop those images, and say how many there were.")
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = checks.generator(generator)
     rows = torch.randint(len(values), (resamples, len(values)), generator=generator)
     means = values[rows].mean(1)
     tail = (1 - level) / 2

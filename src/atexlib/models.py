@@ -1,6 +1,7 @@
 """The nets: the paper's ConvNet with softplus units, and softplus in place of every ReLU of any other net."""
 
 import copy
+import functools
 import math
 import operator
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from . import checks
+from . import checks, convolution
 
 
 class ConvNet(nn.Module):
@@ -85,6 +86,7 @@ def with_softplus(model: nn.Module, beta: float) -> nn.Module:
 
     Source: Dombrowski et al. 2019, beta-smoothing.
     """
+    checks.net("model", model)
     checks.number("beta", beta, open_low=True)
     twin = copy.deepcopy(model)
     for parent in list(twin.modules()):
@@ -134,18 +136,32 @@ def _without_functional_relus(twin: nn.Module, graph: fx.Graph, beta: float) -> 
     return fx.GraphModule(twin, graph, type(twin).__name__) if found else twin
 
 
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits (B, C) of images (B, C, H, W); raise a ValueError if the model returns anything else."""
+    logits = model(x)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the model returned {shape} for {len(x)} images; it must return logits (B, C).")
+    return logits
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Put `model` in eval mode with no parameter asking for gradients, and give everything back afterwards.
 
-    A frozen net halves what a second derivative with respect to the input costs: no gradient of a weight is computed.
+    This makes second derivatives by the input cheaper, as no gradient of a weight is computed.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    layers = [module for module in model.modules() if type(module) is nn.Conv2d and "forward" not in vars(module)]
     try:
         model.eval().requires_grad_(False)
+        for layer in layers:
+            layer.forward = functools.partial(convolution.with_fixed_weights, layer)
         yield
     finally:
+        for layer in layers:
+            del layer.forward
         for module, mode in modes:
             module.training = mode
         for parameter, flag in flags:

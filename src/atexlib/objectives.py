@@ -58,7 +58,7 @@ class Targeted:
         checks.batch("x", x)
         height, width = x.shape[2:]
         checks.count("size", size, high=min(height, width))
-        generator = generator or torch.Generator().manual_seed(0)
+        generator = checks.generator(generator)
         top = torch.randint(height - size + 1, (len(x), 1), generator=generator)
         left = torch.randint(width - size + 1, (len(x), 1), generator=generator)
         rows, columns = torch.arange(height), torch.arange(width)

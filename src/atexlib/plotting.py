@@ -54,7 +54,10 @@ def gallery(
     columns: Sequence[Column], *, rows: Sequence[str] | None = None, note: str = "", side: float = 1.25
 ) -> Figure:
     """A grid of pictures: one column each, one row an image, with labels at the left and a note at the foot."""
-    count = len(columns[0].pictures)
+    lengths = [len(column.pictures) for column in columns]
+    if len(set(lengths)) != 1 or lengths[0] == 0:
+        raise ValueError(f"the columns hold {lengths} pictures; pass columns of one length, at least one picture each.")
+    count = lengths[0]
     figure, axes = plt.subplots(
         count, len(columns), figsize=(side * len(columns) + 0.4, side * count + 0.5), squeeze=False
     )

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from . import checks, explainers
 from .ascent import NORMS, Ball, ascend
 from .explainers import Explainer
-from .models import frozen
+from .models import frozen, logits_of
 
 
 class Stability(NamedTuple):
@@ -54,14 +54,16 @@ def average_case(
     """
     checks.number("radius", radius)
     checks.count("samples", samples)
+    explainers.check_explainer(explainer)
     ball = _ball(x, radius, "linf", bounds)
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = checks.generator(generator)
     with frozen(model):
         target = _predicted(model, ball.center)
         clean = explainer(model, ball.center, target)
         total = torch.zeros_like(clean[:, 0, 0, 0])
         for _ in tqdm(range(samples), desc="average case", disable=not progress):
-            total += _norm(explainer(model, ball.sample(generator), target) - clean)
+            shift = radius * (2 * torch.rand(x.shape, generator=generator, dtype=x.dtype) - 1)
+            total += _norm(explainer(model, ball.project(ball.center + shift.to(x.device)), target) - clean)
     return _stability(total / samples, clean)
 
 
@@ -120,8 +122,9 @@ def _worst_case(
     checks.one_of("norm", norm, NORMS)
     checks.count("steps", steps)
     checks.count("starts", starts)
+    explainers.check_explainer(explainer)
     ball = _ball(x, eps, norm, bounds)
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = checks.generator(generator)
     with frozen(model):
         target = _predicted(model, ball.center)
         clean = explainer(model, ball.center, target)
@@ -198,4 +201,4 @@ def _ball(x: Tensor, eps: float, norm: str, bounds: tuple[float, float]) -> Ball
 
 @torch.no_grad()
 def _predicted(model: nn.Module, x: Tensor) -> Tensor:
-    return model(x).argmax(1)
+    return logits_of(model, x).argmax(1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from . import checks
+from .models import logits_of
 
 
 class Fitted(NamedTuple):
@@ -52,17 +53,20 @@ def fit(
     Raises:
         ValueError: images or labels of a wrong shape, type or range; numbers out of range; a loss that is not finite.
     """
-    checks.batch("images", images)
-    checks.labels("labels", labels, size=len(images))
     checks.count("epochs", epochs)
     checks.count("batch_size", batch_size)
     checks.number("lr", lr, open_low=True)
     checks.number("weight_decay", weight_decay)
+    checks.batch("images", images)
+    checks.labels("labels", labels, size=len(images))
     if validation is not None:
         checks.batch("validation images", validation[0])
         checks.labels("validation labels", validation[1], size=len(validation[0]))
-    generator = generator or torch.Generator().manual_seed(0)
+    generator, device = checks.generator(generator), checks.device(device)
     model = copy.deepcopy(model).to(device)
+    classes = predict(model, images[:1]).shape[1]
+    for name, given in {"labels": labels, "validation labels": labels if validation is None else validation[1]}.items():
+        checks.labels(name, given, size=len(given), classes=classes)
     images, labels = images.to(device), labels.to(device)
     steps = math.ceil(len(images) / batch_size)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
@@ -104,15 +108,18 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
     checks.batch("images", images)
     checks.labels("labels", labels, size=len(images))
     logits = predict(model, images, batch_size=batch_size)
+    checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
     return (logits.argmax(1) == labels.to(logits.device)).double().mean().item()
 
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
     """Logits (N, C) of images (N, C, H, W), in eval mode, batch by batch on the model's device."""
+    checks.batch("images", images)
+    checks.count("batch_size", batch_size)
     device = next(model.parameters()).device
     mode = model.training
     model.eval()
-    logits = torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
+    logits = torch.cat([logits_of(model, batch.to(device)) for batch in images.split(batch_size)])
     model.train(mode)
     return logits
