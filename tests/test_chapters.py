@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import seeded
 
-from atexlib import chapters, data, experiments, models, training
+from atexlib import chapters, checks, data, experiments, models, training
 
 DIGITS = {"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 3}
 TRAIN = experiments.train
@@ -74,9 +74,20 @@ def test_a_wrong_parameter_stops_before_anything_is_loaded(monkeypatch, training
 
 @pytest.mark.parametrize(("gpu", "device"), [(False, "cpu"), (True, "cuda")])
 def test_device_auto_is_a_gpu_if_there_is_one(monkeypatch, trainings, gpu, device):
+    checked = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(checks, "device", checked.append)  # which would refuse a GPU that is made up
     assert chapters.begin(**{**DIGITS, "device": "auto"}).device == device
     assert trainings[0][-1] == device
+    assert checked == [device]
+
+
+def test_a_device_that_this_machine_lacks_stops_before_anything_is_loaded(monkeypatch, trainings):
+    monkeypatch.setattr(data, "load", lambda *_: pytest.fail("data were loaded"))
+    lacking = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(ValueError, match=rf"device is '{lacking}', which cannot be used here \(.+\); pass 'cpu'"):
+        chapters.begin(**{**DIGITS, "device": lacking})
+    assert not trainings
 
 
 def test_dataset_auto_at_smoke_is_digits(monkeypatch, trainings):

@@ -94,7 +94,7 @@ def test_nothing_is_unpickled(tmp_path, dump):
     path, sprung = tmp_path / "net.safetensors", tmp_path / "sprung"
     with path.open("wb") as file:
         dump(Trap(sprung), file)
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match=r"holds no ConvNet that can be read \(.*deserializing header.*\); restore it"):
         experiments.load_net(path)
     assert not sprung.exists()
     with path.open("rb") as file:  # the trap works

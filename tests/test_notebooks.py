@@ -145,6 +145,27 @@ def test_every_chapter_has_its_solutions_and_no_solution_is_an_orphan():
     assert [path.name for path in CHAPTERS] == [path.name for path in SOLUTIONS]
 
 
+def self_checks(nb):
+    """The functions by which a chapter judges an answer: name to source."""
+    functions = (node for cell in code_cells(nb) for node in ast.walk(ast.parse(strip_magics(source(cell)))))
+    return {f.name: ast.unparse(f) for f in functions if isinstance(f, ast.FunctionDef) and f.name.startswith("check_")}
+
+
+def strip_magics(code):
+    return re.sub(r"^(\s*)%.*", r"\1pass", code, flags=re.M)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_the_solutions_pass_the_chapters_own_self_checks(path):
+    """nbval runs the solutions, each of which asserts "right": here that it asks the chapter's own judges."""
+    chapter, solutions = (json.loads(p.read_text(encoding="utf-8")) for p in (path, SOLUTIONS[CHAPTERS.index(path)]))
+    checks = self_checks(chapter)
+    assert checks
+    assert self_checks(solutions) == checks
+    asserted = "\n".join(source(cell) for cell in code_cells(solutions))
+    assert all(re.search(rf"assert {name}\(\w+\) == \"right\"", asserted) for name in checks)
+
+
 def test_toc_and_files_agree():
     assert check_toc(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")), ROOT) == []
 

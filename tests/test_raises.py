@@ -3,17 +3,22 @@
 A case is (id, call, regex); a call takes a net. Those in EARLY must raise before the net has run even once.
 """
 
+import dataclasses
 import functools
 import math
 import re
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from conftest import seeded
+from safetensors.torch import save_file
 from torch import nn
 
 from atexlib import __main__ as command_line
 from atexlib import (
+    ascent,
     chapters,
     data,
     experiments,
@@ -53,22 +58,30 @@ def begin(_, **options):
     chapters.begin(**{"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 0, **options})
 
 
+def train(_, **options):
+    experiments.train(**{"dataset": "digits", "preset": "smoke", "seed": 0, **options})
+
+
 def trained(_, **options):
     experiments.trained(**{"dataset": "digits", "preset": "smoke", **options})
 
 
 max_min, min_max = (functools.partial(worst, function) for function in (stability.max_min, stability.min_max))
 ATTACKS = {"manipulate": attack, "average_case": average, "max_min": max_min, "min_max": min_max}
+FUNCTIONS = {  # what runs a net on images
+    **explainers.EXPLAINERS,
+    **ATTACKS,
+    "fit": fit,
+    "accuracy": lambda net, x: training.accuracy(net, x, Y),
+    "predict": training.predict,
+}
 METRICS = (metrics.spearman, metrics.topk_intersection, metrics.ssim)
 
 BATCHES = {  # what takes a batch: the name in the message, and the call
-    **{name: ("x", explainer) for name, explainer in explainers.EXPLAINERS.items()},
-    **{name: ("x", function) for name, function in ATTACKS.items()},
+    **{name: ("x" if name in {**explainers.EXPLAINERS, **ATTACKS} else "images", f) for name, f in FUNCTIONS.items()},
     **{f"{m.__name__} a": ("a", lambda _, x, m=m: m(x, X)) for m in METRICS},
     **{f"{m.__name__} b": ("b", lambda _, x, m=m: m(X, x)) for m in METRICS},
-    "fit": ("images", fit),
     "fit validation": ("validation images", lambda net, x: fit(net, validation=(x, Y))),
-    "accuracy": ("images", lambda net, x: training.accuracy(net, x, Y)),
     "random_region": ("x", lambda _, x: objectives.Targeted.random_region(x, 3)),
     "TargetMap": ("map", lambda _, x: objectives.TargetMap(x)),
 }
@@ -80,6 +93,14 @@ BAD_BATCHES = {
     "inf": (X.clone().index_fill_(0, torch.tensor(1), math.inf), "holds nan or infinite values; remove or replace"),
     "empty": (X[:0], r"has shape \(0, 1, 8, 8\), which is empty; pass at least one image"),
     "array": (X.numpy(), "is a ndarray; pass a torch tensor"),
+}
+MAPS = {  # what takes maps, in which nan may be
+    "normalize": ("maps", lambda _, maps: explainers.normalize(maps)),
+    "center_of_mass": ("maps", lambda _, maps: objectives.center_of_mass(maps)),
+}
+BAD_MAPS = {
+    **{kind: bad for kind, bad in BAD_BATCHES.items() if kind not in ("nan", "inf")},
+    "whole numbers": ((255 * X).long(), r"has dtype torch\.int64; pass floats"),
 }
 
 NUMBERS = {  # what takes a number: the name in the message, further bad values, and the call
@@ -95,9 +116,9 @@ NUMBERS = {  # what takes a number: the name in the message, further bad values,
     "fit weight_decay": ("weight_decay", [], lambda net, v: fit(net, weight_decay=v)),
     "ConvNet beta": ("beta", [0], lambda _, v: models.ConvNet(beta=v)),
     "with_softplus beta": ("beta", [0], lambda net, v: models.with_softplus(net, v)),
-    "bootstrap level": ("level", [0, 1.5], lambda _, v: intervals.bootstrap(X.flatten(), level=v)),
+    "bootstrap level": ("level", [0, 1, 1.5], lambda _, v: intervals.bootstrap(X.flatten(), level=v)),
 }
-BAD_NUMBERS = (-0.1, math.nan, math.inf, True, "0.1")
+BAD_NUMBERS = (-0.1, math.nan, math.inf, True, "0.1", np.float32("nan"), np.True_)
 
 COUNTS = {  # what takes a whole number: the name in the message, further bad values, and the call
     "manipulate steps": ("steps", [0], lambda net, v: attack(net, steps=v)),
@@ -117,9 +138,12 @@ COUNTS = {  # what takes a whole number: the name in the message, further bad va
     "bootstrap resamples": ("resamples", [0], lambda _, v: intervals.bootstrap(X.flatten(), resamples=v)),
     "fit epochs": ("epochs", [0], lambda net, v: fit(net, epochs=v)),
     "fit batch_size": ("batch_size", [0], lambda net, v: fit(net, batch_size=v)),
+    "accuracy batch_size": ("batch_size", [0], lambda net, v: training.accuracy(net, X, Y, batch_size=v)),
+    "predict batch_size": ("batch_size", [0], lambda net, v: training.predict(net, X, batch_size=v)),
     "ImageSet.first": ("count", [0, 4], lambda _, v: IMAGES.first(v)),
     "load_folder size": ("size", [0], lambda _, v: data.load_folder("nowhere", size=v)),
     "load_folder per_class": ("per_class", [0], lambda _, v: data.load_folder("nowhere", size=4, per_class=v)),
+    "train seed": ("seed", [], lambda net, v: train(net, seed=v)),
     "trained seed": ("seed", [], lambda net, v: trained(net, seed=v)),
     "begin seed": ("seed", [], lambda net, v: begin(net, seed=v)),
     "ConvNet side": ("side", [3], lambda _, v: models.ConvNet(side=v)),
@@ -128,17 +152,22 @@ COUNTS = {  # what takes a whole number: the name in the message, further bad va
         for name in ("channels", "classes", "width", "hidden")
     },
 }
-BAD_COUNTS = (-1, 2.5, True, "3")
+BAD_COUNTS = (-1, 2.5, True, "3", np.float32(3), np.int64(-1))
 
 WORDS = [  # what takes a name: id, the call, the wrong name, the one that was meant
     ("load name", lambda _, v: data.load(v, "test"), "fashion-mnits", "fashion-mnist"),
     ("load split", lambda _, v: data.load("digits", v), "tset", "test"),
     ("manipulate norm", lambda net, v: attack(net, norm=v), "l-inf", "linf"),
-    ("manipulate explainer", lambda net, v: attack(net, explainer=v), "smoothgrd", "smoothgrad"),
+    *[
+        (f"{name} explainer", lambda net, v, f=f: f(net, explainer=v), "smoothgrd", "smoothgrad")
+        for name, f in ATTACKS.items()
+    ],
     ("max_min norm", lambda net, v: max_min(net, norm=v), "L2", "l2"),
     ("min_max norm", lambda net, v: min_max(net, norm=v), "Linf", "linf"),
     ("normalize by", lambda _, v: explainers.normalize(X, by=v), "maximum", "max"),
     ("grad_cam layer", lambda net, v: explainers.grad_cam(net, X, layer=v), "cnov1", "conv1"),
+    ("train dataset", lambda net, v: train(net, dataset=v), "mnits", "mnist"),
+    ("train preset", lambda net, v: train(net, preset=v), "smok", "smoke"),
     ("trained dataset", lambda net, v: trained(net, dataset=v), "fashion_mnist", "fashion-mnist"),
     ("trained defense", lambda net, v: trained(net, defense=v), "None", "none"),
     ("trained preset", lambda net, v: trained(net, preset=v), "smok", "smoke"),
@@ -161,12 +190,32 @@ BAD_LABELS = {
     "bool": (Y > 0, r"is torch\.bool; pass a tensor of whole numbers"),
     "short": (Y[:2], r"has shape \(2,\); pass one label an image, shape \(3,\)"),
     "column": (Y[:, None], r"has shape \(3, 1\); pass one label an image"),
-    "negative": (Y - 1, "holds -1; labels run from 0"),
+    "negative": (Y - 1, "holds -1; labels are whole numbers from 0"),
 }
 LABELS = {
     "fit": ("labels", lambda net, y: fit(net, labels=y)),
     "fit validation": ("validation labels", lambda net, y: fit(net, validation=(X, y))),
     "accuracy": ("labels", lambda net, y: training.accuracy(net, X, y)),
+}
+
+GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
+    **ATTACKS,
+    "smoothgrad": lambda net, **options: explainers.smoothgrad(net, X, **options),
+    "random_region": lambda _, **options: objectives.Targeted.random_region(X, 3, **options),
+    "bootstrap": lambda _, **options: intervals.bootstrap(X.flatten(), **options),
+    "fit": fit,
+    "ascend": lambda net, **options: ascent.ascend(
+        net, Y, lambda maps: maps.sum((1, 2, 3)), BALL, explainer=explainers.gradient, steps=1, **options
+    ),
+}
+BALL = ascent.Ball(X, 0.1, "linf", (0, 1))
+
+RUN = ["run", "--dataset", "digits", "--preset", "smoke"]
+DEVICES = {
+    "train": train,
+    "trained": trained,
+    "fit": fit,
+    "command line": lambda _, device: command_line.main([*RUN, "--device", device]),
 }
 
 
@@ -198,6 +247,7 @@ def pairs(table, bad):
 
 EARLY = [
     *pairs(BATCHES, BAD_BATCHES),
+    *pairs(MAPS, BAD_MAPS),
     *pairs(LABELS, BAD_LABELS),
     *pairs({name: ("bounds", lambda net, v, f=f: f(net, bounds=v)) for name, f in ATTACKS.items()}, BOUNDS),
     *numbers(NUMBERS, BAD_NUMBERS, "(pass a finite number|it must be (above|at least) 0)"),
@@ -216,12 +266,65 @@ EARLY = [
         "'imagenet'.*unknown. Choose one of: fashion-mnist",
     ),
     ("explainer by name", lambda net: attack(net, explainer="lime"), "'lime'.*Choose one of: gradient"),
-    ("explainer's right name", lambda net: attack(net, explainer="gradient"), "pass the function, explainers.gradient"),
+    *[
+        (
+            f"{name} explainer's right name",
+            lambda net, f=f: f(net, explainer="gradient"),
+            r"explainer is 'gradient'; pass the function, explainers\.gradient",
+        )
+        for name, f in ATTACKS.items()
+    ],
+    *[
+        (
+            f"{name} generator {value}",
+            lambda net, f=f, value=value: f(net, generator=value),
+            rf"generator is {value}; pass torch\.Generator\(\)\.manual_seed",
+        )
+        for name, f in GENERATORS.items()
+        for value in (0, 5)
+    ],
+    *[
+        (
+            f"{name} device {value}",
+            lambda net, f=f, value=value: f(net, device=value),
+            f"device is '{value}', which cannot be used here \\(.+\\); pass 'cpu'",
+        )
+        for name, f in DEVICES.items()
+        for value in ("cdua", "cuda:99")
+    ],
+    *[
+        (
+            f"objective {case}",
+            lambda net, objective=objective: attack(net, objective=objective),
+            rf"objective is {regex}; pass an instance, for example Untargeted\(k=50\)",
+        )
+        for case, objective, regex in [
+            ("by name", "untargeted", "'untargeted'"),
+            ("as a class", objectives.Untargeted, "<class '.*Untargeted'>"),
+        ]
+    ],
+    ("surrogate no net", lambda net: attack(net, surrogate=10), r"surrogate is 10; pass a torch\.nn\.Module"),
+    ("model no net", lambda _: attack("resnet18"), r"model is 'resnet18'; pass a torch\.nn\.Module"),
     (
-        "integrated_gradients baseline",
-        lambda net: explainers.integrated_gradients(net, X, baseline=math.nan),
-        "baseline holds nan or infinite values; pass a finite",
+        "with_softplus of a name",
+        lambda _: models.with_softplus("resnet18", 10),
+        r"model is 'resnet18'; pass a torch\.nn\.Module",
     ),
+    *[
+        (
+            f"integrated_gradients baseline {case}",
+            lambda net, value=value: explainers.integrated_gradients(net, X, baseline=value),
+            rf"(?s)^baseline is {regex}; pass a finite number, or images that (broadcast to|fit) \(3, 1, 8, 8\)",
+        )
+        for case, value, regex in [
+            ("nan", math.nan, "nan"),
+            ("a string", "black", "'black'"),
+            ("with nan", torch.full((8, 8), math.nan), r"tensor\(.*nan.*\)"),
+            ("narrow", torch.zeros(3, 1, 8, 7), r"tensor\(.*\)"),
+            ("of two images", torch.zeros(2, 1, 8, 8), r"tensor\(.*\)"),
+            ("of five axes", torch.zeros(2, 3, 1, 8, 8), r"tensor\(.*\)"),
+        ]
+    ],
     ("grad_cam without convolution", lambda _: explainers.grad_cam(nn.Flatten(), X), "Flatten has no nn.Conv2d; name"),
     ("mask of one image", lambda _: objectives.Targeted(X[0] > 0.5), r"mask has shape \(1, 8, 8\); pass \(B"),
     ("mask beyond 1", lambda _: objectives.Targeted(2 + X), r"mask ranges over \[2.*outside \(0, 1\); rescale"),
@@ -239,12 +342,23 @@ EARLY = [
         lambda _: metrics.ssim(X[..., :6], X[..., :6]),
         r"\(8, 6\) pixels; SSIM needs at least 7 x 7",
     ),
+    *[
+        (
+            f"bootstrap of {case}",
+            lambda _, values=values: intervals.bootstrap(values),
+            rf"(?s)^values is {regex}; pass a tensor of at least two numbers, shape \(N,\)",
+        )
+        for case, values, regex in [
+            ("one value", X[0, 0, 0, :1], r"tensor\(\[0\.[0-9]+\].*\)"),
+            ("a matrix", X[0, 0], r"tensor\(\[\[0\..*\)"),
+            ("a list", [0.25, 0.5], r"\[0\.25, 0\.5\]"),
+        ]
+    ],
     (
-        "bootstrap of one value",
-        lambda _: intervals.bootstrap(X[0, 0, 0, :1]),
-        r"shape \(1,\); pass at least two numbers",
+        "bootstrap of all resamples",
+        lambda _: intervals.bootstrap(X.flatten(), level=1),
+        r"level is 1; it must be above 0.* and at most 0\.9999",
     ),
-    ("bootstrap of a matrix", lambda _: intervals.bootstrap(X[0, 0]), r"shape \(8, 8\); pass at least two numbers"),
     (
         "bootstrap of nan",
         lambda _: intervals.bootstrap(torch.tensor([0.0, math.nan])),
@@ -260,7 +374,6 @@ EARLY = [
         lambda _: data.load_folder("nowhere", size=4),
         "nowhere is not a folder; pass one that",
     ),
-    ("train dataset", lambda _: experiments.train(dataset="mnits", seed=0, preset="smoke"), "'mnits'.*mean 'mnist'"),
     (
         "trained without a committed net",
         lambda net: trained(net, preset=None, seed=10**6),
@@ -268,9 +381,18 @@ EARLY = [
     ),
     (
         "command line seed",
-        lambda _: command_line.main(["run", "--dataset", "digits", "--preset", "smoke", "--seed", "-1"]),
+        lambda _: command_line.main([*RUN, "--seed", "-1"]),
         "--seed is -1; it must be at least 0",
     ),
+    ("begin recompute", lambda net: begin(net, recompute="no"), "recompute is 'no'; pass True or False"),
+    *[
+        (
+            f"gallery of {lengths}",
+            lambda _, lengths=lengths: plotting.gallery([plotting.Column("maps", X[:length]) for length in lengths]),
+            f"the columns hold {re.escape(str(lengths))} pictures; pass columns of one length, at least one",
+        )
+        for lengths in ([], [0], [3, 2])
+    ],
 ]
 
 
@@ -283,6 +405,16 @@ class Returns(nn.Module):
 
     def forward(self, x):
         return self.of(self.net(x))
+
+
+@dataclasses.dataclass
+class Scores:
+    """An objective that scores with a given function."""
+
+    score: Callable
+
+    def __call__(self, _):
+        return self.score
 
 
 def explain(name, target):
@@ -299,27 +431,36 @@ LATE = [
             ("target bool", True, "is True; pass a whole number"),
             ("target 1.0", 1.0, r"is 1\.0; pass a whole number"),
             ("target list", [0, 1, 2], r"is \[0, 1, 2\]; pass a whole number"),
-            ("targets too large", Y + 2, "holds 4; labels run from 0 to 3"),
-            ("targets negative", Y - 1, "holds -1; labels run from 0 to 3"),
+            ("targets too large", Y + 2, "holds 4; the net has 4 classes, so labels run from 0 to 3"),
+            ("targets negative", Y - 1, "holds -1; labels are whole numbers from 0"),
             ("targets float", Y.float(), r"is torch\.float32; pass a tensor of whole numbers"),
+            ("too few targets", Y[:2], r"has shape \(2,\); pass one label an image, shape \(3,\)"),
+            ("too many targets", Y.repeat(2), r"has shape \(6,\); pass one label an image, shape \(3,\)"),
+            ("a column of targets", Y[:, None], r"has shape \(3, 1\); pass one label an image, shape \(3,\)"),
         ]
     ],
     *[
-        (f"{name} too few targets", explain(name, Y[:2]), r"target has shape \(2,\); pass one.*shape \(3,\)")
-        for name in ("gradient", "gradient_x_input", "grad_cam")
+        (
+            f"{case} too large",
+            lambda net, call=call: call(net, Y + 2),
+            f"^{name} holds 4; the net has 4 classes, so labels run from 0 to 3",
+        )
+        for case, (name, call) in LABELS.items()
     ],
     *[
         (
             f"{name} of a model that returns {case}",
             lambda net, f=f, of=of: f(Returns(net, of), X),
-            f"the model returned {regex} for 3 images; it must return logits",
+            f"the model returned {regex} images; it must return logits",
         )
-        for name, f in explainers.EXPLAINERS.items()
+        for name, f in FUNCTIONS.items()
         for case, of, regex in [
-            ("(B,)", lambda logits: logits[:, 0], r"\(3,\)"),
-            ("(C,)", lambda logits: logits.mean(0, keepdim=True), r"\(1, 4\)"),
-            ("a tuple", lambda logits: (logits,), "tuple"),
+            ("(B,)", lambda logits: logits[:, 0], r"\((3,\) for 3|1,\) for 1)"),  # fit asks one image
+            ("(1, C)", lambda logits: logits.mean(0, keepdim=True), r"\(1, 4\) for 3"),
+            ("a tuple", lambda logits: (logits,), "tuple for [13]"),
+            ("a list", lambda logits: [logits], "list for [13]"),
         ]
+        if (name, case) != ("fit", "(1, C)")  # of one image these are logits
     ],
     (
         "grad_cam of a flat layer",
@@ -331,6 +472,18 @@ LATE = [
         lambda net: explainers.grad_cam(net, X, layer=nn.Identity()),
         "Identity.*no map.*name",
     ),
+    *[
+        (
+            f"an objective that scores with {case}",
+            lambda net, score=score: attack(net, objective=Scores(score)),
+            r"objective Scores\(.*\) must score one number an image, shape \(3,\)",
+        )
+        for case, score in [
+            ("a scalar", torch.sum),
+            ("a float", lambda maps: maps.sum().item()),
+            ("a map", torch.abs),
+        ]
+    ],
     ("k beyond the map", lambda net: attack(net, objective=objectives.Untargeted(65)), "k is 65; .*at most 64"),
     (
         "a mask that does not fit",
@@ -381,6 +534,68 @@ def test_a_bad_call_raises_before_any_work_is_done(net, monkeypatch, call, regex
 def test_a_net_that_is_missing_or_truncated_raises(tmp_path, cut):
     path = tmp_path / "net.safetensors"
     if cut is not None:
-        experiments.save_net(models.ConvNet(width=1, hidden=1), path, {})
+        experiments.save_net(models.ConvNet(), path, {})
+        experiments.load_net(path)
         path.write_bytes(path.read_bytes()[:cut])
-    refused(lambda: experiments.load_net(path), rf"{path} cannot be read.*; restore it from the repository")
+    reason = "No such file" if cut is None else "deserializing header"
+    refused(
+        lambda: experiments.load_net(path), rf"{path} holds no ConvNet that can be read \(.*{reason}.*\); restore it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (models.ConvNet(width=2), "size mismatch"),
+        (models.ConvNet(classes=4), "size mismatch"),
+        (nn.Linear(3, 2), "Missing key"),
+        (nn.Sequential(models.ConvNet()), "Unexpected key"),
+    ],
+)
+def test_a_file_with_other_weights_raises(tmp_path, model, reason):
+    path = tmp_path / "net.safetensors"
+    experiments.save_net(model, path, {})
+    regex = rf"(?s){path} holds no ConvNet that can be read \(.*{reason}.*\); restore it"
+    refused(lambda: experiments.load_net(path), regex)
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        pytest.param(lambda _: None, "No such file", id="missing"),
+        pytest.param(lambda path: path.write_bytes(b""), "deserializing header", id="empty"),
+        pytest.param(lambda path: path.write_bytes(b"no net at all"), "deserializing header", id="corrupt"),
+        pytest.param(lambda path: save_file(WEIGHTS, path), "TypeError", id="no header"),
+        pytest.param(lambda path: save_file(WEIGHTS, path, {"seed": "0"}), "KeyError.*facts", id="no facts"),
+        pytest.param(lambda path: save_file(WEIGHTS, path, {"facts": "{"}), "JSONDecodeError", id="broken facts"),
+    ],
+)
+def test_a_file_without_facts_raises(tmp_path, write, reason):
+    path = tmp_path / "net.safetensors"
+    write(path)
+    refused(lambda: experiments.net_facts(path), rf"{path} has no facts that can be read \(.*{reason}.*\); restore it")
+
+
+WEIGHTS = {"weight": torch.zeros(2)}
+
+
+@pytest.mark.parametrize("of", [(np.float32, np.int64), (np.float64, np.int32)], ids=str)
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(
+            lambda net, a, n: manipulate(net, X, objectives.Distance(), eps=a, steps=n, starts=n).x, id="linf"
+        ),
+        pytest.param(lambda net, a, n: manipulate(net, X, objectives.Distance(), eps=a, steps=n, norm="l2").x, id="l2"),
+        pytest.param(lambda net, a, n: stability.average_case(net, X, radius=a, samples=n).value, id="average_case"),
+        pytest.param(lambda net, a, n: stability.max_min(net, X, eps=a, steps=n).value, id="max_min"),
+        pytest.param(lambda net, a, n: stability.min_max(net, X, eps=a, steps=n, rounds=n).value, id="min_max"),
+        pytest.param(lambda net, a, n: explainers.smoothgrad(net, X, n, sigma=a, samples=n), id="smoothgrad"),
+        pytest.param(lambda net, a, n: explainers.integrated_gradients(net, X, n, steps=n), id="integrated_gradients"),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(net, call, of):
+    real, whole = of
+    expected = call(net, float(real(0.1)), 2)
+    assert expected.any()
+    torch.testing.assert_close(call(net, real(0.1), whole(2)), expected)

@@ -39,6 +39,11 @@ class Setting:
         title = TITLES[self.test.name]
         return f"{title}, test images; preset {self.size.name}; net: {self.net}, seed {self.seed}; {self.device}"
 
+    @property
+    def effort(self) -> dict[str, object]:
+        """How hard to attack: steps, starts and a new generator, for `manipulate`."""
+        return {"steps": self.size.steps, "starts": self.size.starts, "generator": self.generator()}
+
     def generator(self) -> torch.Generator:
         """A new generator with the chapter's seed."""
         return torch.Generator().manual_seed(self.seed)

@@ -112,8 +112,7 @@ def integrated_gradients(
 ) -> Tensor:
     """Integrated gradients: (x - x0) times the mean gradient on the straight line from the baseline x0 to x.
 
-    The integral is a Gauss-Legendre sum, exact for polynomials of degree 2 * steps - 1. The map's entries sum to
-    f_c(x) - f_c(x0) as far as that sum is exact (completeness).
+    The integral is a Gauss-Legendre sum. The entries sum to f_c(x) - f_c(x0) as far as it is exact (completeness).
 
     Args:
         model: net that returns logits (B, C).
@@ -229,14 +228,11 @@ def _variable(x: Tensor, create_graph: bool) -> Tensor:
 def _baseline(baseline: float | Tensor, x: Tensor) -> Tensor:
     try:
         x0 = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
-        fits = bool(x0.isfinite().all()) and torch.broadcast_shapes(x0.shape, x.shape) == x.shape
+        if x0.isfinite().all() and torch.broadcast_shapes(x0.shape, x.shape) == x.shape:
+            return x0
     except (TypeError, ValueError, RuntimeError):
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"baseline is {baseline!r}; pass a finite number, or images that broadcast to {tuple(x.shape)}."
-        )
-    return x0
+        pass  # what torch cannot turn into a tensor, or cannot broadcast, does not fit either
+    raise ValueError(f"baseline is {baseline!r}; pass a finite number, or images that fit {tuple(x.shape)}.")
 
 
 def _pick(logits: Tensor, target: Target) -> Tensor:
