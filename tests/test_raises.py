@@ -35,6 +35,8 @@ from atexlib.input_manipulation import manipulate
 
 X = torch.rand(3, 1, 8, 8, generator=seeded(), dtype=torch.float64)
 Y = torch.tensor([0, 1, 2])
+BALL = ascent.Ball(X, 0.1, "linf", (0, 1))
+WEIGHTS = {"weight": torch.zeros(2)}
 IMAGES = data.ImageSet(X, Y, "three")
 
 
@@ -208,7 +210,6 @@ GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
         net, Y, lambda maps: maps.sum((1, 2, 3)), BALL, explainer=explainers.gradient, steps=1, **options
     ),
 }
-BALL = ascent.Ball(X, 0.1, "linf", (0, 1))
 
 RUN = ["run", "--dataset", "digits", "--preset", "smoke"]
 DEVICES = {
@@ -574,9 +575,6 @@ def test_a_file_without_facts_raises(tmp_path, write, reason):
     path = tmp_path / "net.safetensors"
     write(path)
     refused(lambda: experiments.net_facts(path), rf"{path} has no facts that can be read \(.*{reason}.*\); restore it")
-
-
-WEIGHTS = {"weight": torch.zeros(2)}
 
 
 @pytest.mark.parametrize("of", [(np.float32, np.int64), (np.float64, np.int32)], ids=str)
