@@ -117,7 +117,7 @@ def manipulate(
         target = clean_logits.argmax(1)
         clean_map = explainer(model, x, target)
         score = objective(clean_map)
-        clean_score = score(clean_map)
+        clean_score = score(clean_map) if callable(score) else score
         if not isinstance(clean_score, Tensor) or clean_score.shape != target.shape:
             raise ValueError(f"objective {objective!r} must score one number an image, shape ({len(x)},).")
         violation = prediction_violation(clean_logits, target, prediction_tolerance)

@@ -138,6 +138,7 @@ def _without_functional_relus(twin: nn.Module, graph: fx.Graph, beta: float) -> 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of images (B, C, H, W); raise a ValueError if the model returns anything else."""
+    checks.net("model", model)
     logits = model(x)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -151,6 +152,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
     This makes second derivatives by the input cheaper, as no gradient of a weight is computed.
     """
+    checks.net("model", model)
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     layers = [module for module in model.modules() if type(module) is nn.Conv2d and "forward" not in vars(module)]

@@ -62,12 +62,13 @@ def fit(
     if validation is not None:
         checks.batch("validation images", validation[0])
         checks.labels("validation labels", validation[1], size=len(validation[0]))
+    checks.net("model", model)
     generator, device = checks.generator(generator), checks.device(device)
     model = copy.deepcopy(model).to(device)
     classes = predict(model, images[:1]).shape[1]
     for name, given in {"labels": labels, "validation labels": labels if validation is None else validation[1]}.items():
         checks.labels(name, given, size=len(given), classes=classes)
-    images, labels = images.to(device), labels.to(device)
+    images, labels = images.to(device), labels.to(device).long()
     steps = math.ceil(len(images) / batch_size)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * steps)
@@ -117,7 +118,8 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tens
     """Logits (N, C) of images (N, C, H, W), in eval mode, batch by batch on the model's device."""
     checks.batch("images", images)
     checks.count("batch_size", batch_size)
-    device = next(model.parameters()).device
+    checks.net("model", model)
+    device = next(model.parameters(), images).device
     mode = model.training
     model.eval()
     logits = torch.cat([logits_of(model, batch.to(device)) for batch in images.split(batch_size)])
