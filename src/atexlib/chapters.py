@@ -41,7 +41,7 @@ class Setting:
 
     @property
     def effort(self) -> dict[str, object]:
-        """How hard to attack: steps, starts and a new generator, for `manipulate`."""
+        """How hard to attack, as keywords of `manipulate` (steps, starts and a new generator)."""
         return {"steps": self.size.steps, "starts": self.size.starts, "generator": self.generator()}
 
     def generator(self) -> torch.Generator:
