@@ -16,7 +16,7 @@ from .explainers import Explainer
 NORMS = ("linf", "l2")
 MOMENTUM = 0.5  # of the gradient, as in momentum iterative FGSM
 PROBES = 8  # random images of which the best becomes a start: where maps jump, luck finds what slopes do not show
-SLACK = 1e-6  # a constraint must hold by this much, so that it also holds when a batch is cut in another way
+SLACK = 64  # rounding steps of the largest logit by which a constraint must hold: so it also holds in another batch
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Ball:
         """Each image moved into the ball: to the nearest point, up to what clipping to the bounds adds."""
         # Rounding x + shift must not carry a pixel past eps: hence a radius smaller by a few units in the last place.
         largest = max(abs(self.bounds[0]), abs(self.bounds[1])) + self.eps
-        radius = max(0.0, self.eps - 4 * torch.finfo(z.dtype).eps * largest)
+        count = 1 if self.norm == "linf" else z[0].numel() ** 0.5  # in a length the pixels' roundings add up
+        radius = max(0.0, self.eps - 4 * torch.finfo(z.dtype).eps * largest * count)
         shift = z - self.center
         if self.norm == "linf":
             shift = shift.clamp(-radius, radius)
@@ -65,6 +66,7 @@ def ascend(
     starts: int = 1,
     violation: Callable[[Tensor], Tensor] | None = None,
     surrogate: nn.Module | None = None,
+    guide_violation: Callable[[Tensor], Tensor] | None = None,
     generator: torch.Generator | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -85,6 +87,7 @@ def ascend(
         starts: number of starts.
         violation: logits (B, C) -> (B,), below zero where the constraint holds.
         surrogate: net whose gradients guide the steps; scores and constraint are the model's own.
+        guide_violation: the violation as a function of the surrogate's logits, whose gradient leads back.
         generator: CPU generator of the random starts; a new one with seed 0 if None.
         progress: show a progress bar.
     """
@@ -93,14 +96,14 @@ def ascend(
     if not has_second_order_gradient(guide, ball.center, target, explainer, generator):
         warnings.warn(
             f"The map of {type(guide).__name__} does not change with the input to first order: its second-order "
-            "gradient is zero, as in every ReLU net, and an attack that follows it does nothing. Pass "
+            "gradient is zero, as in every ReLU net, and an attack that follows it takes no step. Pass "
             "surrogate=models.with_softplus(model, beta=10), or attack that softplus copy itself.",
             stacklevel=3,
         )
         steps = 0
     first = ball.eps if step_size is None else step_size
     best, best_score = ball.center, torch.full_like(ball.center[:, 0, 0, 0], -math.inf)
-    look = functools.partial(_look, model, surrogate, target, score, violation, explainer)
+    look = functools.partial(_look, model, surrogate, target, score, violation, guide_violation, explainer)
     bar = tqdm(total=starts * (steps + 1), desc="manipulating", disable=not progress)
     for start in range(starts):
         z = ball.center if start == 0 else _best_corner(look, ball, generator)
@@ -142,26 +145,42 @@ def _look(
     target: Tensor,
     score: Callable[[Tensor], Tensor],
     violation: Callable[[Tensor], Tensor] | None,
+    guide_violation: Callable[[Tensor], Tensor] | None,
     explainer: Explainer,
     z: Tensor,
     *,
     with_slope: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Score (B,), feasibility (B,) and, if asked for, the gradient to follow (B, C, H, W) at z."""
-    slope = None
-    if with_slope:
+    if surrogate is None and with_slope:
         z = z.detach().requires_grad_()
-        maps, logits = _map_and_logits(model if surrogate is None else surrogate, z, target, explainer)
-        value = score(maps)
-        excess = violation(logits) if violation else torch.full_like(value, -math.inf)
-        climb = torch.where(excess < -SLACK, value, -excess)
-        slope = torch.autograd.grad(climb.sum(), z)[0].nan_to_num(0, 0, 0)
-    if surrogate is not None or not with_slope:
-        maps = explainer(model, z.detach(), target)
-        with torch.no_grad():
-            value = score(maps)
-            excess = violation(model(z)) if violation else torch.full_like(value, -math.inf)
-    return value.detach(), (excess < -SLACK).detach(), slope
+        maps, logits = _map_and_logits(model, z, target, explainer)
+        value, excess, feasible = _judge(score(maps), logits, violation)
+        return value.detach(), feasible, _slope(torch.where(feasible, value, -excess), z)
+    maps = explainer(model, z.detach(), target)
+    with torch.no_grad():
+        value, _, feasible = _judge(score(maps), model(z), violation)
+    if not with_slope:
+        return value, feasible, None
+    z = z.detach().requires_grad_()
+    maps, logits = _map_and_logits(surrogate, z, target, explainer)
+    guide, excess, _ = _judge(score(maps), logits, guide_violation)
+    return value, feasible, _slope(torch.where(feasible, guide, -excess), z)
+
+
+def _judge(
+    value: Tensor, logits: Tensor, violation: Callable[[Tensor], Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The score, by how much the constraint is broken, and whether it holds; (B,) each."""
+    if violation is None:
+        return value, torch.zeros_like(value), torch.ones_like(value, dtype=torch.bool)
+    excess = violation(logits)
+    slack = SLACK * torch.finfo(logits.dtype).eps * (1 + logits.detach().abs().amax(1))
+    return value, excess, excess < -slack
+
+
+def _slope(climb: Tensor, z: Tensor) -> Tensor:
+    return torch.autograd.grad(climb.sum(), z)[0].nan_to_num(0, 0, 0)
 
 
 def _best_corner(look: Callable[..., tuple], ball: Ball, generator: torch.Generator) -> Tensor:
@@ -182,7 +201,7 @@ def _map_and_logits(model: nn.Module, z: Tensor, target: Tensor, explainer: Expl
     seen: list[Tensor] = []
 
     def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if inputs[0] is z:
+        if inputs and inputs[0] is z and output.requires_grad:
             seen.append(output)
 
     handle = model.register_forward_hook(keep)

@@ -56,7 +56,7 @@ def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool 
         preset: one of `experiments.PRESETS`.
         dataset: one of `data.DATASETS`, or `auto`: Fashion-MNIST if it is on disk or can be downloaded, else digits at
             the preset `smoke`, said aloud.
-        device: `cpu`, `cuda`, `mps`, or `auto`: a GPU if there is one.
+        device: `cpu`, `cuda`, or `auto`: a GPU if there is one.
         seed: of the net and of every random draw.
         recompute: train the net at the preset's size even if a committed one could be read.
 
@@ -65,7 +65,7 @@ def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool 
     """
     checks.one_of("preset", preset, PRESETS)
     checks.one_of("dataset", dataset, ("auto", *data.DATASETS))
-    checks.one_of("device", device, ("auto", "cpu", "cuda", "mps"))
+    checks.one_of("device", device, ("auto", "cpu", "cuda"))
     checks.count("seed", seed, low=0)
     if not isinstance(recompute, bool):
         raise ValueError(f"recompute is {recompute!r}; pass True or False.")

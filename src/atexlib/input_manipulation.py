@@ -117,10 +117,16 @@ def manipulate(
         target = clean_logits.argmax(1)
         clean_map = explainer(model, x, target)
         score = objective(clean_map)
-        clean_score = score(clean_map) if callable(score) else score
+        if not callable(score):
+            raise ValueError(f"objective {objective!r} returned {score!r}; it must return a function maps -> (B,).")
+        clean_score = score(clean_map)
         if not isinstance(clean_score, Tensor) or clean_score.shape != target.shape:
             raise ValueError(f"objective {objective!r} must score one number an image, shape ({len(x)},).")
         violation = prediction_violation(clean_logits, target, prediction_tolerance)
+        guide_violation = None
+        if surrogate is not None:  # its logits differ from the model's: measure its shift from its own clean ones
+            with torch.no_grad():
+                guide_violation = prediction_violation(logits_of(surrogate, x), target, prediction_tolerance)
         best, best_score = ascend(
             model,
             target,
@@ -132,6 +138,7 @@ def manipulate(
             starts=starts,
             violation=violation,
             surrogate=surrogate,
+            guide_violation=guide_violation,
             generator=generator,
             progress=progress,
         )

@@ -150,18 +150,22 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 def frozen(model: nn.Module) -> Iterator[None]:
     """Put `model` in eval mode with no parameter asking for gradients, and give everything back afterwards.
 
-    This makes second derivatives by the input cheaper, as no gradient of a weight is computed.
+    This makes second derivatives by the input cheaper, as no gradient of a weight is computed. On a GPU convolutions
+    use full float32 precision meanwhile: with TF32 a small change of an image would be lost in rounding.
     """
     checks.net("model", model)
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     layers = [module for module in model.modules() if type(module) is nn.Conv2d and "forward" not in vars(module)]
+    tf32 = torch.backends.cudnn.allow_tf32
     try:
+        torch.backends.cudnn.allow_tf32 = False
         model.eval().requires_grad_(False)
         for layer in layers:
             layer.forward = functools.partial(convolution.with_fixed_weights, layer)
         yield
     finally:
+        torch.backends.cudnn.allow_tf32 = tf32
         for layer in layers:
             del layer.forward
         for module, mode in modes:
