@@ -155,6 +155,23 @@ def test_a_surrogate_attacks_a_relu_net(x, objective):
     torch.testing.assert_close(result.map, explainers.gradient(net, result.x, result.target))
 
 
+def test_a_surrogate_whose_probabilities_differ_still_guides(net, x):
+    """At x the surrogate's probability is farther from the model's than the tolerance: no reason to chase that gap."""
+
+    class Sharper(nn.Module):
+        def forward(self, z):
+            return 8 * net(z)
+
+    with torch.no_grad():
+        gap = (Sharper()(x).softmax(1).amax(1) - net(x).softmax(1).amax(1)).abs()
+    options = {"eps": 0.1, "steps": 15, "prediction_tolerance": 0.01}
+    assert (gap > 0.01).all()
+    own = manipulate(net, x, objectives.Distance(), **options)
+    guided = manipulate(net, x, objectives.Distance(), surrogate=Sharper(), **options)
+    verify(net, x, guided, eps=0.1, norm="linf", tolerance=0.01)
+    assert guided.score.mean() > 0.5 * own.score.mean()
+
+
 @pytest.mark.filterwarnings("ignore:The map of")
 def test_a_linear_net_cannot_be_attacked(x):
     torch.manual_seed(0)
