@@ -104,7 +104,7 @@ def device(value: str | torch.device) -> torch.device:
     try:
         found = torch.device(value)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device is {value!r}, which cannot be used here ({reason}); pass 'cpu'.") from error
     return found

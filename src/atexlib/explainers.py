@@ -168,10 +168,7 @@ def grad_cam(
     Returns:
         Raw signed map (B, 1, H, W), bilinear from (h, w).
 
-    Raises:
-        ValueError: no such layer, or one whose output is not a map.
-
-    Source: Selvaraju et al. 2017.
+    Raises ValueError for a layer that does not exist or gives no map. Source: Selvaraju et al. 2017.
     """
     checks.batch("x", x)
     x = _variable(x, create_graph)
