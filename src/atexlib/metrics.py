@@ -27,24 +27,25 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
     """
     _check(a, b)
     ranks = average_ranks(torch.cat([a.detach(), b.detach()]).flatten(1))
-    ranks = ranks - ranks.mean(1, keepdim=True)
-    ranks = ranks / ranks.norm(dim=1, keepdim=True)  # 0 / 0 = nan for a constant map
-    first, second = ranks.chunk(2)
-    return (first * second).sum(1).clamp(-1, 1)
+    ranks -= (ranks.shape[1] + 1) / 2  # the mean rank, ties or not
+    first, second = ranks.double().chunk(2)
+    lengths = first.square().sum(1) * second.square().sum(1)  # 0 for a constant map: 0 / 0 = nan
+    return ((first * second).sum(1) / lengths.sqrt()).clamp(-1, 1)
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """Ranks, from 1, of each row of values (B, N) in float64; ties share the mean of the ranks they cover."""
+    """Ranks, from 1, of each row of values (B, N); ties share the mean of the ranks that they cover."""
     order = torch.from_numpy(np.argsort(values.numpy())) if values.device.type == "cpu" else values.argsort(1)
     ordered = values.gather(1, order)
-    place = torch.arange(values.shape[1], device=values.device, dtype=torch.float64).expand(values.shape)
+    dtype = torch.float32 if values.shape[1] < 2**22 else torch.float64  # halves of whole numbers, exact up to there
+    place = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=dtype).expand(values.shape)
     tied = ordered[:, 1:] == ordered[:, :-1]
     if tied.any():
         edge = torch.ones_like(ordered[:, :1], dtype=torch.bool)
         start = torch.where(torch.cat([edge, ~tied], 1), place, 0).cummax(1).values
         stop = torch.where(torch.cat([~tied, edge], 1), place, values.shape[1]).flip(1).cummin(1).values.flip(1)
         place = (start + stop) / 2
-    return torch.empty_like(place).scatter_(1, order, place + 1)
+    return torch.empty_like(place).scatter_(1, order, place)
 
 
 def topk_intersection(a: Tensor, b: Tensor, k: int = 50) -> Tensor:
@@ -65,17 +66,21 @@ def topk_intersection(a: Tensor, b: Tensor, k: int = 50) -> Tensor:
     """
     _check(a, b)
     checks.count("k", k, high=a[0].numel())
-    return (topk_mask(a, k) & topk_mask(b, k)).flatten(1).sum(1).double() / k
+    return topk_mask(b, k).flatten(1).gather(1, _largest(a, k)).sum(1).double() / k
 
 
 def topk_mask(maps: Tensor, k: int) -> Tensor:
     """True at the k largest entries of each map; shape of `maps`."""
+    mask = torch.zeros_like(maps.detach(), dtype=torch.bool)
+    return mask.flatten(1).scatter_(1, _largest(maps, k), True).view_as(maps)
+
+
+def _largest(maps: Tensor, k: int) -> Tensor:
+    """Places (B, k) of the k largest entries of each flattened map, in no order."""
     flat = maps.detach().flatten(1)
     if flat.device.type == "cpu":
-        largest = torch.from_numpy(np.argpartition(flat.numpy(), -k)[:, -k:])
-    else:
-        largest = flat.topk(k, dim=1).indices
-    return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, largest, True).view_as(maps)
+        return torch.from_numpy(np.argpartition(flat.numpy(), -k)[:, -k:])
+    return flat.topk(k, dim=1).indices
 
 
 def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0) -> Tensor:
