@@ -104,7 +104,7 @@ def fit(
     return Fitted(model.eval(), history, best_epoch)
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 250) -> float:
     """Share of the images whose predicted class is their label, in [0, 1]."""
     checks.batch("images", images)
     checks.labels("labels", labels, size=len(images))
@@ -114,7 +114,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:
     """Logits (N, C) of images (N, C, H, W), in eval mode, batch by batch on the model's device."""
     checks.batch("images", images)
     checks.count("batch_size", batch_size)
