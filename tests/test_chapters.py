@@ -5,6 +5,7 @@ import torch
 from conftest import seeded
 
 from atexlib import chapters, checks, data, experiments, models, training
+from atexlib.experiments import store
 
 DIGITS = {"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 3}
 TRAIN = experiments.train
@@ -17,10 +18,11 @@ def trainings(tmp_path, monkeypatch):
 
     def train(*, dataset, seed, preset, device, progress):
         asked.append((dataset, seed, preset, device))
-        return training.Fitted(models.ConvNet(generator=seeded(seed)).eval(), [], 1)
+        return models.ConvNet(generator=seeded(seed)).eval()
 
     monkeypatch.setattr(experiments, "train", train)
-    monkeypatch.setattr(experiments, "NETS", tmp_path / "nets")
+    monkeypatch.setattr(store, "COMMITTED", tmp_path)
+    monkeypatch.setenv("ATEXLIB_RESULTS", str(tmp_path))
     return asked
 
 
@@ -127,7 +129,7 @@ def test_dataset_auto_is_fashion_mnist_where_it_can_be_had(capsys, trainings):
 
 def test_a_committed_net_is_read_unless_it_shall_be_recomputed(trainings):
     committed = models.ConvNet(generator=seeded(9))
-    path = experiments.net_path(dataset="digits", defense="none", seed=3, preset="reduced")
+    path = store.place(experiments.net_name(dataset="digits", defense="none", seed=3, preset="reduced"))
     experiments.save_net(committed, path, {})
     read = chapters.begin(**DIGITS)
     assert not trainings
@@ -141,7 +143,7 @@ def test_a_committed_net_is_read_unless_it_shall_be_recomputed(trainings):
 
 
 def test_a_net_of_another_seed_is_not_taken(trainings):
-    path = experiments.net_path(dataset="digits", defense="none", seed=0, preset="reduced")
+    path = store.place(experiments.net_name(dataset="digits", defense="none", seed=0, preset="reduced"))
     experiments.save_net(models.ConvNet(), path, {})
     chapters.begin(**DIGITS)
     assert trainings == [("digits", 3, "smoke", "cpu")]

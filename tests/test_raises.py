@@ -211,7 +211,7 @@ GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
     ),
 }
 
-RUN = ["run", "--dataset", "digits", "--preset", "smoke"]
+RUN = ["run", "nets", "--dataset", "digits", "--defense", "none", "--preset", "smoke", "--seed", "0"]
 DEVICES = {
     "train": train,
     "trained": trained,

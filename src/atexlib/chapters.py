@@ -77,7 +77,7 @@ def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool 
     test = data.load(dataset, "test")
     committed = None if recompute else experiments.largest_committed(dataset=dataset, defense="none", seed=seed)
     if committed is None:
-        model = experiments.train(dataset=dataset, seed=seed, preset=preset, device=device, progress=True).model
+        model = experiments.train(dataset=dataset, seed=seed, preset=preset, device=device, progress=True)
     else:
         model = experiments.trained(dataset=dataset, seed=seed, preset=committed, device=device)
     net = f"trained at preset {committed or preset}"

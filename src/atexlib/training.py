@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,9 +13,11 @@ from tqdm import tqdm
 from . import checks
 from .models import logits_of
 
+EVALUATED = 500  # validation images on which a defence's own loss chooses the epoch
+
 
 class Fitted(NamedTuple):
-    """A trained net, its history (one dict an epoch: loss, accuracy) and the epoch that was kept (from 1)."""
+    """A trained net, its history (one dict an epoch: loss, what was validated) and the epoch that was kept (from 1)."""
 
     model: nn.Module
     history: list[dict[str, float]]
@@ -53,55 +56,142 @@ def fit(
     Raises:
         ValueError: images or labels of a wrong shape, type or range; numbers out of range; a loss that is not finite.
     """
-    checks.count("epochs", epochs)
-    checks.count("batch_size", batch_size)
-    checks.number("lr", lr, open_low=True)
-    checks.number("weight_decay", weight_decay)
-    checks.batch("images", images)
-    checks.labels("labels", labels, size=len(images))
-    if validation is not None:
-        checks.batch("validation images", validation[0])
-        checks.labels("validation labels", validation[1], size=len(validation[0]))
-    checks.net("model", model)
+    check_schedule(epochs, batch_size, lr, weight_decay)
+    generator, device = checks.generator(generator), checks.device(device)
+    check_examples(model, images, labels, validation)
+    images, labels = images.to(device), labels.to(device).long()
+    return optimise(
+        model,
+        lambda model, rows: F.cross_entropy(model(images[rows]), labels[rows]),
+        count=len(images),
+        validate=None if validation is None else lambda model: {"accuracy": accuracy(model, *validation)},
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        weight_decay=weight_decay,
+        device=device,
+        generator=generator,
+        progress=progress,
+    )
+
+
+def optimise(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Tensor], Tensor],
+    *,
+    count: int,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    epochs: int,
+    batch_size: int = 100,
+    steps_per_batch: int = 1,
+    lr: float = 1e-3,
+    weight_decay: float = 0.0,
+    device: str | torch.device = "cpu",
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> Fitted:
+    """Minimise `loss(model, rows)`, rows being the numbers of a batch's images, on a copy of `model`.
+
+    Args:
+        model: net to start from.
+        loss: mean loss of a batch, differentiable.
+        count: number of images; their order is shuffled in each epoch.
+        validate: what to measure after each epoch, called with the net in eval mode; the epoch with the largest first
+            value is kept. The last epoch without it.
+        epochs: passes over the images.
+        batch_size: images in a batch.
+        steps_per_batch: steps of the optimiser on a batch before the next one.
+        lr: first learning rate of Adam; it falls to zero along a cosine.
+        weight_decay: L2 penalty of Adam.
+        device: where to train; the trained net stays there.
+        generator: CPU generator that shuffles the images; a new one with seed 0 if None.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: numbers out of range; a loss that is not finite.
+    """
+    check_schedule(epochs, batch_size, lr, weight_decay, steps_per_batch)
     generator, device = checks.generator(generator), checks.device(device)
     model = copy.deepcopy(model).to(device)
-    classes = predict(model, images[:1]).shape[1]
-    for name, given in {"labels": labels, "validation labels": labels if validation is None else validation[1]}.items():
-        checks.labels(name, given, size=len(given), classes=classes)
-    images, labels = images.to(device), labels.to(device).long()
-    steps = math.ceil(len(images) / batch_size)
+    steps = epochs * math.ceil(count / batch_size) * steps_per_batch
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     history: list[dict[str, float]] = []
     best, best_epoch = -math.inf, epochs
     best_state = None
-    bar = tqdm(total=epochs * steps, desc="training", disable=not progress)
+    bar = tqdm(total=steps, desc="training", disable=not progress)
     for epoch in range(1, epochs + 1):
         model.train()
         total = torch.zeros((), device=device)
-        for rows in torch.randperm(len(images), generator=generator).to(device).split(batch_size):
-            logits = model(images[rows])
-            loss = F.cross_entropy(logits, labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.detach() * len(rows)
-            bar.update()
-        entry = {"epoch": epoch, "loss": total.item() / len(images)}
+        for rows in torch.randperm(count, generator=generator).to(device).split(batch_size):
+            for _ in range(steps_per_batch):
+                value = loss(model, rows)
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                schedule.step()
+                total += value.detach() * len(rows) / steps_per_batch
+                bar.update()
+        entry = {"epoch": epoch, "loss": total.item() / count}
         if not math.isfinite(entry["loss"]):
             raise ValueError(f"the loss of epoch {epoch} is {entry['loss']}; lower lr (now {lr}) or check the images.")
-        if validation is not None:
-            entry["accuracy"] = accuracy(model, *validation)
-            if entry["accuracy"] > best:
-                best, best_epoch = entry["accuracy"], epoch
+        if validate is not None:
+            measured = validate(model.eval())
+            entry |= measured
+            score = next(iter(measured.values()))
+            if score > best:
+                best, best_epoch = score, epoch
                 best_state = copy.deepcopy(model.state_dict())
-            bar.set_postfix(validation=f"{entry['accuracy']:.3f}")
+            bar.set_postfix({name: f"{value:.3f}" for name, value in measured.items()})
         history.append(entry)
     bar.close()
     if best_state is not None:
         model.load_state_dict(best_state)
     return Fitted(model.eval(), history, best_epoch)
+
+
+def validate_by(
+    loss: Callable[[nn.Module], Tensor], validation: tuple[Tensor, Tensor] | None
+) -> Callable[[nn.Module], dict[str, float]] | None:
+    """What `optimise` shall validate: minus a loss of the net's, which decides, and accuracy; None without images."""
+    if validation is None:
+        return None
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        with torch.no_grad():
+            score = -loss(net).item()
+        return {"score": score, "accuracy": accuracy(net, *validation)}
+
+    return validate
+
+
+def working_copy(model: nn.Module, device: torch.device) -> nn.Module:
+    """A copy in eval mode, channels last, which is nearly twice as fast on the CPU."""
+    return copy.deepcopy(model).to(device, memory_format=torch.channels_last).eval()
+
+
+def check_schedule(
+    epochs: int, batch_size: int, lr: float, weight_decay: float = 0.0, steps_per_batch: int = 1
+) -> None:
+    """Raise unless the numbers of a training are such as they can be."""
+    for name, value in {"epochs": epochs, "batch_size": batch_size, "steps_per_batch": steps_per_batch}.items():
+        checks.count(name, value)
+    checks.number("lr", lr, open_low=True)
+    checks.number("weight_decay", weight_decay)
+
+
+def check_examples(
+    model: nn.Module, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor] | None = None
+) -> None:
+    """Raise unless the images and labels, and those for validation, are such as the net can be trained on."""
+    checks.net("model", model)
+    pairs = {"": (images, labels)} | ({} if validation is None else {"validation ": validation})
+    for prefix, (x, y) in pairs.items():
+        checks.batch(f"{prefix}images", x)
+        checks.labels(f"{prefix}labels", y, size=len(x))
+    classes = predict(model, images[:1]).shape[1]
+    for prefix, (x, y) in pairs.items():
+        checks.labels(f"{prefix}labels", y, size=len(x), classes=classes)
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 250) -> float:

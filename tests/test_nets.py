@@ -9,8 +9,9 @@ from conftest import seeded
 
 from atexlib import __main__ as command_line
 from atexlib import data, experiments, models, training
+from atexlib.experiments import nets, store
 
-COMMITTED = sorted(experiments.NETS.iterdir())
+COMMITTED = sorted((store.COMMITTED / "nets").iterdir())
 SMOKE = {"dataset": "digits", "preset": "smoke"}
 
 
@@ -19,12 +20,17 @@ def tiny(tmp_path, monkeypatch):
     """The preset smoke at a fraction of its size, and a folder of nets that starts empty."""
     size = dataclasses.replace(experiments.PRESETS["smoke"], train_images=400, epochs=3, batch_size=20)
     monkeypatch.setitem(experiments.PRESETS, "smoke", size)
-    monkeypatch.setattr(experiments, "NETS", tmp_path / "nets")
+    monkeypatch.setattr(store, "COMMITTED", tmp_path)
+    monkeypatch.setenv("ATEXLIB_RESULTS", str(tmp_path))
 
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(experiments, "train", lambda **_: pytest.fail("a net was trained"))
+    monkeypatch.setattr(nets, "train", lambda **_: pytest.fail("a net was trained"))
+
+
+def net_path(**where):
+    return store.place(experiments.net_name(dataset="digits", defense="none", **where))
 
 
 def same_weights(first, second):
@@ -67,7 +73,7 @@ def half_written(_, path, **__):
 
 @pytest.mark.parametrize(
     ("module", "name", "failure"),
-    [(experiments, "save_file", half_written), (os, "replace", stop), (os, "chmod", stop)],
+    [(nets, "save_file", half_written), (os, "replace", stop), (os, "chmod", stop)],
 )
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, module, name, failure):
     path = tmp_path / "net.safetensors"
@@ -113,20 +119,20 @@ def test_the_same_seed_trains_the_same_net():
 
 @pytest.mark.usefixtures("no_training")
 def test_a_committed_net_is_read_not_trained():
-    nets = {preset: models.ConvNet(generator=seeded(i)) for i, preset in enumerate(["quick", "reduced"])}
-    for preset, net in nets.items():
-        path = experiments.net_path(dataset="digits", defense="none", seed=0, preset=preset)
+    saved = {preset: models.ConvNet(generator=seeded(i)) for i, preset in enumerate(["quick", "reduced"])}
+    for preset, net in saved.items():
+        path = net_path(seed=0, preset=preset)
         experiments.save_net(net, path, {})
     assert experiments.largest_committed(dataset="digits", defense="none", seed=0) == "reduced"
     assert experiments.largest_committed(dataset="digits", defense="none", seed=1) is None
-    assert same_weights(experiments.trained(dataset="digits"), nets["reduced"].half().float())
-    assert same_weights(experiments.trained(dataset="digits", preset="quick"), nets["quick"].half().float())
+    assert same_weights(experiments.trained(dataset="digits"), saved["reduced"].half().float())
+    assert same_weights(experiments.trained(dataset="digits", preset="quick"), saved["quick"].half().float())
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
 def test_a_committed_net_says_what_it_is(path):
     facts = experiments.net_facts(path)
-    assert path.name == f"{facts['dataset']}-none-{facts['preset']}-seed{facts['seed']}.safetensors"
+    assert path.name == f"{facts['dataset']}-{facts['defense']}-{facts['preset']}-seed{facts['seed']}.safetensors"
     assert facts["dataset"] in data.DATASETS
     assert facts["preset"] in experiments.PRESETS
     assert 0.85 < facts["test_accuracy"] < 1
@@ -139,12 +145,12 @@ def test_a_net_is_committed():
     assert COMMITTED
 
 
-RUN = ["run", "--dataset", "digits", "--preset", "smoke", "--seed", "4"]
+RUN = ["run", "nets", "--dataset", "digits", "--defense", "none", "--preset", "smoke", "--seed", "4"]
 
 
 def test_the_command_writes_a_net_once(capsys, monkeypatch):
     command_line.main(RUN)
-    path = experiments.NETS / "digits-none-smoke-seed4.safetensors"
+    path = net_path(seed=4, preset="smoke")
     assert str(path) in capsys.readouterr().out
     facts, test = experiments.net_facts(path), data.load("digits", "test")
     assert {**facts, **SMOKE, "seed": 4, "test_fingerprint": test.fingerprint, "device": "cpu"} == facts
@@ -155,14 +161,14 @@ def test_the_command_writes_a_net_once(capsys, monkeypatch):
 
     before = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(experiments, "train", lambda **_: pytest.fail("a net was trained"))
+        patch.setattr(nets, "train", lambda **_: pytest.fail("a net was trained"))
         command_line.main(RUN)
-    assert f"{path} is there; pass --recompute" in capsys.readouterr().out
+    assert str(path) in capsys.readouterr().out
     assert path.read_bytes() == before
 
 
 def test_the_command_trains_again_when_asked():
-    path = experiments.NETS / "digits-none-smoke-seed4.safetensors"
+    path = net_path(seed=4, preset="smoke")
     experiments.save_net(models.ConvNet(), path, {})
     command_line.main([*RUN, "--recompute"])
     assert experiments.net_facts(path)["seed"] == 4

@@ -1,0 +1,113 @@
+"""Result cards: one JSON file a spec, written all or nothing, with what it rests on."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import checks
+from . import nets, provenance, store
+
+Spec = Mapping[str, object]
+Card = dict[str, dict]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """How the cards of one kind are made."""
+
+    name: str
+    keys: Mapping[str, tuple[str, ...] | type]
+    """The keys of a spec, in order: the words that are allowed, `int` (from 0) or `float` (above 0)."""
+    run: Callable[..., dict[str, object]]
+    """Called as `run(spec, device=..., progress=...)`, returns the metrics."""
+    code: tuple[str, ...]
+    """The functions and constants whose change makes its cards stale, as `module.name`."""
+    nets: Callable[[Spec], list[str]] = lambda spec: []
+    """The defences of the nets that a card rests on."""
+
+    def check(self, spec: Spec) -> dict[str, object]:
+        """The spec with its keys in order; raise a ValueError for an unknown, missing or impossible one."""
+        for key in spec:
+            checks.one_of("a key of the spec", key, ["experiment", *self.keys])
+        missing = [key for key in self.keys if key not in spec]
+        if missing:
+            raise ValueError(f"the spec {dict(spec)!r} lacks {', '.join(missing)}; add it.")
+        for key, allowed in self.keys.items():
+            if allowed is int:
+                checks.count(key, spec[key], low=0)
+            elif allowed is float:
+                checks.number(key, spec[key], open_low=True)
+            else:
+                checks.one_of(key, spec[key], allowed)
+        return {"experiment": self.name, **{key: spec[key] for key in self.keys}}
+
+
+def card_name(experiment: Experiment, spec: Spec) -> str:
+    """The file's name among the results, for example `cards/table/mnist-targeted-atex-eps0.1-seed0-reduced.json`."""
+    marks = {key: key if allowed in (int, float) else "" for key, allowed in experiment.keys.items()}
+    parts = [f"{mark}{spec[key]:g}" if mark else str(spec[key]) for key, mark in marks.items()]
+    return f"cards/{experiment.name}/{'-'.join(parts)}.json"
+
+
+def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool) -> Card:
+    """Run an experiment and write its card; the nets it needs are trained, and written too, if they are not there."""
+    files = {
+        defense: nets.ensure(
+            dataset=spec["dataset"], defense=defense, seed=spec["seed"], preset=spec["preset"], device=device,
+            progress=progress,
+        )
+        for defense in experiment.nets(spec)
+    }  # fmt: skip
+    start = time.perf_counter()
+    metrics = experiment.run(spec, device=device, progress=progress)
+    card = {
+        "spec": dict(spec),
+        "metrics": metrics,
+        "provenance": {
+            "nets": {defense: provenance.file_hash(path) for defense, path in files.items()},
+            "code": provenance.code_hashes(experiment.code),
+            **provenance.facts(device=device, seconds=time.perf_counter() - start),
+        },
+    }
+    text = json.dumps(card, allow_nan=False)
+    store.write(store.place(card_name(experiment, spec)), lambda temporary: Path(temporary).write_text(text))
+    return card
+
+
+def read(path: Path) -> Card:
+    """Read a card.
+
+    Raises:
+        ValueError: a file that is no card.
+    """
+    try:
+        card = json.loads(path.read_text())
+        if set(card) != {"spec", "metrics", "provenance"}:
+            raise ValueError(f"its keys are {sorted(card)}")
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no result card ({error}); delete it, and the same run makes it anew.") from error
+    return card
+
+
+def stale_since(card: Card) -> list[str]:
+    """What changed since a card was made: functions, constants, nets; nothing if it is fresh."""
+    spec, made = card["spec"], card["provenance"]
+    found = provenance.changed(made["code"])
+    for defense, recorded in made["nets"].items():
+        where = {key: spec[key] for key in ("dataset", "seed", "preset")}
+        path = store.find(nets.net_name(defense=defense, **where))
+        if path is None or provenance.file_hash(path) != recorded:
+            found.append(f"the net {defense}")
+    return found
+
+
+def devices(device: str) -> str:
+    """The device to compute on, `auto` being a GPU if there is one."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    checks.device(device)
+    return device

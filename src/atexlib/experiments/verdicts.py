@@ -1,0 +1,77 @@
+"""What the cards say: numbers over seeds and images, paired differences, and verdicts by a rule fixed beforehand."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..intervals import Interval, two_level
+from .cards import Card
+from .presets import PRESETS
+from .runs import grid, load
+
+SEEDS = tuple(range(5))
+
+
+def largest_preset(**spec: object) -> str | None:
+    """The largest preset at which there is a card of this spec, for any seed, or None."""
+    have = [preset for preset in PRESETS if load(grid(**spec, seed=SEEDS, preset=preset))]
+    return have[-1] if have else None
+
+
+def found(**spec: object) -> list[Card]:
+    """The cards of a spec, for all seeds, at the preset given or the largest there is."""
+    if "preset" not in spec:
+        spec["preset"] = largest_preset(**spec)
+    return load(grid(**spec, seed=SEEDS)) if spec["preset"] else []
+
+
+def per_image(metric: str, **spec: object) -> dict[int, Tensor]:
+    """A metric's values (N,) for each seed of which there is a card; nan where an image has none.
+
+    Raises:
+        ValueError: an unknown metric.
+    """
+    values = {}
+    for card in found(**spec):
+        checks.one_of("metric", metric, card["metrics"])
+        value = card["metrics"][metric]
+        numbers = value["values"] if isinstance(value, dict) else [value]
+        values[card["spec"]["seed"]] = torch.tensor([float("nan") if v is None else v for v in numbers])
+    return values
+
+
+def mean(metric: str, **spec: object) -> Interval | None:
+    """The mean over seeds and images with its 95 % interval; None where there is no card."""
+    values = per_image(metric, **spec)
+    return two_level(torch.stack(list(values.values()))) if values else None
+
+
+def together(metric: str, specs: Iterable[dict[str, object]]) -> Tensor | None:
+    """Values (S, N, K) of K specs on the same seeds and images, for the seeds that all have; None if there are none."""
+    columns = [per_image(metric, **spec) for spec in specs]
+    seeds = sorted(set.intersection(*(set(column) for column in columns)))
+    if not seeds:
+        return None
+    return torch.stack([torch.stack([column[seed] for seed in seeds]) for column in columns], dim=2)
+
+
+def difference(metric: str, first: dict[str, object], second: dict[str, object]) -> Interval | None:
+    """The mean of `first` minus `second`, image by image, with its 95 % interval; None where a card lacks."""
+    values = together(metric, [first, second])
+    return None if values is None else two_level(values[..., 0] - values[..., 1])
+
+
+def verdict(cells: Iterable[Interval | None]) -> str:
+    """The verdict on a claim that says of every cell that it is above 0.
+
+    `reproduced`: the interval lies above 0 in every cell. `not reproduced`: it does not reach above 0 in any.
+    `partly`: anything else. `open`: a cell has no card yet.
+    """
+    cells = list(cells)
+    if not cells or None in cells:
+        return "open"
+    if all(cell.low > 0 for cell in cells):
+        return "reproduced"
+    return "not reproduced" if all(cell.high <= 0 for cell in cells) else "partly"

@@ -1,0 +1,121 @@
+"""The naive defence (Eq. 2): explanations near an image shall be like the one at it, by double backprop."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import checks, explainers
+from .ascent import Ball
+from .input_manipulation import of_class
+from .models import frozen
+from .objectives import Distance, Objective
+from .training import EVALUATED, check_examples, check_schedule, optimise, validate_by, working_copy
+
+NEIGHBOURS = ("random", "ascent")
+TARGET_MAPS = ("gradient", "smoothgrad")
+
+
+def train_naive(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    epochs: int,
+    a1: float = 1.0,
+    a2: float = 1.0,
+    weight: float = 1.0,
+    distance: Objective = Distance(),  # noqa: B008 (frozen)
+    neighbours: str = "random",
+    samples: int = 1,
+    target_map: str = "gradient",
+    batch_size: int = 100,
+    lr: float = 1e-3,
+    validation: tuple[Tensor, Tensor] | None = None,
+    device: str | torch.device = "cpu",
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> nn.Module:
+    """Train a copy of a net so that its explanations near each image are like the one at the image: double backprop.
+
+    Minimises a1 L(g(x), y) + a2 mean L(g(x'), y) + weight mean d(phi(g_y, x'), phi(g_y, x)), L being cross entropy and
+    phi the gradient. The sums of Eq. 2 over the neighbours are means here.
+
+    Args:
+        model: net to start from, trained or not; it stays as it was.
+        images: (N, C, H, W), floats in [0, 1].
+        labels: (N,).
+        eps: radius of the L-infinity ball of the neighbours x'.
+        epochs: passes over the images.
+        a1: weight of the clean images' cross entropy.
+        a2: weight of the neighbours' cross entropy.
+        weight: weight of d.
+        distance: d, any objective of `objectives`: what an attacker would raise is what training lowers.
+        neighbours: `random`: uniform in the ball; `ascent`: one sign step up d from there, which costs a second
+            derivative more.
+        samples: neighbours of each image.
+        target_map: the map at x: `gradient` of g, or `smoothgrad` of g, held fixed in each step.
+        batch_size: images in a batch.
+        lr: first learning rate of Adam; it falls to zero along a cosine.
+        validation: images and labels; the epoch with the lowest loss on the first is kept, the last if None.
+        device: where to train; the trained net stays there.
+        generator: CPU generator of the order and of all samples; a new one with seed 0 if None.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: a wrong shape, type or range; an unknown word; a loss that is not finite.
+
+    Source: Tang et al. 2022, Eq. 2.
+    """
+    for name, value in {"a1": a1, "a2": a2, "weight": weight}.items():
+        checks.number(name, value)
+    checks.number("eps", eps, open_low=True)
+    checks.count("samples", samples)
+    checks.one_of("neighbours", neighbours, NEIGHBOURS)
+    checks.one_of("target_map", target_map, TARGET_MAPS)
+    if not callable(distance) or isinstance(distance, type):
+        raise ValueError(f"distance is {distance!r}; pass an objective, for example Distance().")
+    generator, device = checks.generator(generator), checks.device(device)
+    check_schedule(epochs, batch_size, lr)
+    checks.batch("images", images, bounds=(0, 1))
+    check_examples(model, images, labels, validation)
+
+    def near(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Neighbours x' of the images."""
+        ball = Ball(x, eps, "linf", (0, 1))
+        noise = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        z = ball.project(x + eps * (2 * noise - 1))
+        if neighbours == "random":
+            return z
+        with frozen(net), torch.enable_grad():
+            score = distance(explainers.gradient(net, x, y))
+            z.requires_grad_()
+            slope = torch.autograd.grad(score(explainers.gradient(net, z, y, create_graph=True)).sum(), z)[0]
+        return ball.project(z.detach() + eps * slope.sign())
+
+    def objective(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        many, classes = x.repeat(samples, 1, 1, 1), y.repeat(samples)
+        z = torch.cat([x, near(net, many, classes, generator)]).requires_grad_()
+        with torch.enable_grad():
+            logits = net(z)
+            maps = torch.autograd.grad(of_class(logits, torch.cat([y, classes])).sum(), z, create_graph=True)[0]
+        (at_x, at_z), (clean, moved) = (values.tensor_split([len(x)]) for values in (logits, maps))
+        if target_map == "smoothgrad":
+            clean = explainers.smoothgrad(net, x, y, samples=10, sigma=eps)
+        value = a1 * F.cross_entropy(at_x, y) + a2 * F.cross_entropy(at_z, classes)
+        return value + weight * distance(clean.repeat(samples, 1, 1, 1))(moved).mean()
+
+    x, y = images.to(device), labels.to(device).long()
+    held = None if validation is None else tuple(values[:EVALUATED].to(device) for values in validation)
+    return optimise(
+        working_copy(model, device),
+        lambda net, rows: objective(net, x[rows], y[rows], generator),
+        count=len(images),
+        validate=validate_by(lambda net: objective(net, *held, torch.Generator().manual_seed(0)), validation),
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        device=device,
+        generator=generator,
+        progress=progress,
+    ).model
