@@ -4,7 +4,7 @@ import scipy.stats
 import torch
 from conftest import seeded
 
-from atexlib.intervals import bootstrap
+from atexlib.intervals import bootstrap, two_level
 
 
 def test_equals_scipys_bootstrap():
@@ -30,3 +30,32 @@ def test_same_seed_same_interval():
     assert bootstrap(values) == bootstrap(values)
     assert bootstrap(values, generator=seeded(5)) != bootstrap(values)
     assert str(bootstrap(torch.ones(4))) == "1.000 [1.000, 1.000]"
+
+
+def test_with_one_seed_two_levels_are_one():
+    values = torch.rand(80, generator=seeded(1)) ** 2
+    ours, plain = two_level(values[None], resamples=20_000), bootstrap(values, resamples=20_000)
+    assert ours.mean == pytest.approx(plain.mean)
+    assert ours.low == pytest.approx(plain.low, abs=2e-3)
+    assert ours.high == pytest.approx(plain.high, abs=2e-3)
+
+
+def test_seeds_that_differ_widen_the_interval():
+    """With many images the variance of the mean is that of the seeds' means, divided by their number."""
+    means = torch.tensor([0.0, 0.3, 0.9, 0.4], dtype=torch.float64)
+    values = means[:, None] + 0.01 * torch.randn(4, 500, generator=seeded(2), dtype=torch.float64)
+    interval = two_level(values, resamples=20_000)
+    draws = np.random.default_rng(0).choice(means.numpy(), (50_000, 4)).mean(1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert interval.low == pytest.approx(low, abs=0.02)
+    assert interval.high == pytest.approx(high, abs=0.02)
+
+
+def test_two_levels_cover_the_true_ratio_and_leave_out_nan():
+    pair = torch.rand(3, 400, 2, generator=seeded(3), dtype=torch.float64) + torch.tensor([1.0, 2.0])
+    ratio = two_level(pair, statistic=lambda means: means[..., 1] / means[..., 0])
+    assert ratio.low < 2.5 / 1.5 < ratio.high
+    holes = pair[..., 0].clone()
+    holes[0, :5] = float("nan")
+    assert two_level(holes).mean == pytest.approx(holes.nanmean().item())
+    assert two_level(holes) == two_level(holes)

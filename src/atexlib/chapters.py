@@ -44,6 +44,12 @@ class Setting:
         """How hard to attack, as keywords of `manipulate` (steps, starts and a new generator)."""
         return {"steps": self.size.steps, "starts": self.size.starts, "generator": self.generator()}
 
+    def defended(self, defense: str) -> nn.Module:
+        """The net of the same seed with a defence: the largest committed one, else trained at the preset's size."""
+        where = {"dataset": self.test.name, "defense": defense, "seed": self.seed}
+        preset = experiments.largest_committed(**where) or self.size.name
+        return experiments.trained(**where, preset=preset, device=self.device, progress=True)
+
     def generator(self) -> torch.Generator:
         """A new generator with the chapter's seed."""
         return torch.Generator().manual_seed(self.seed)

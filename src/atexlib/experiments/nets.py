@@ -22,11 +22,12 @@ SETTINGS: dict[str, dict[str, object]] = {
     "naive": {"eps": 0.1, "weight": 4.0},
     "atex": {"eps": 0.6, "orthogonal_samples": 2},
     "atex_ascent": {
-        "eps": 0.1,
+        "eps": 0.08,
         "orthogonal_samples": 1,
         "directions": "ascent",
         "fidelity": 0.0,
         "label_weight": 1.0,
+        "epochs": 3,
     },
 }
 DEFENSES = ("none", *SETTINGS)

@@ -1,7 +1,6 @@
 """Where results lie, and how they are written: all or nothing."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,13 +25,27 @@ def names(kind: str, suffix: str) -> list[str]:
 
 
 def write(path: Path, save: Callable[[str], object]) -> None:
-    """Call `save(temporary)`, then move what it wrote to `path`; a failure leaves what was there before."""
+    """Call `save(temporary)`, then move what it wrote to `path`; a failure leaves what was there before.
+
+    What a killed process left half-written under a temporary name is removed by the next one that writes the same file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
+    for old in path.parent.glob(f".{path.name}.*.part"):
+        if not _is_running(int(old.suffixes[-2][1:])):
+            old.unlink(missing_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
-        save(temporary)
-        os.chmod(temporary, 0o644)
+        save(str(temporary))
         os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it runs, as somebody else's
+    return True

@@ -1,0 +1,99 @@
+"""Tables for the pages: means with their intervals, read from the cards, and where they come from."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ..intervals import Interval, two_level
+from . import verdicts
+from .claims import TABLE_EPS
+
+NAMES = {
+    "none": "none (beta-smoothing)",
+    "naive": "naive",
+    "atex": "ATEX",
+    "atex_ascent": "ATEX with ascent (ours)",
+    "spearman": "Spearman",
+    "topk": "top-50",
+    "ssim": "SSIM",
+}
+MISSING = "not run"
+
+
+def table(
+    metric: str,
+    *,
+    rows: tuple[str, Sequence[object]],
+    columns: tuple[str, Sequence[object]],
+    **spec: object,
+) -> pd.DataFrame:
+    """Means and 95 % intervals of a metric as text, for two keys of the spec that vary."""
+
+    def cell(row: object, column: object) -> str:
+        found = verdicts.mean(metric, **spec, **{rows[0]: row, columns[0]: column})
+        return MISSING if found is None else str(found)
+
+    body = {NAMES.get(c, c): {NAMES.get(r, r): cell(r, c) for r in rows[1]} for c in columns[1]}
+    return pd.DataFrame(body).rename_axis(index=rows[0], columns=columns[0])
+
+
+def curve(ax: Axes, metric: str, *, label: str, **spec: object) -> None:
+    """Draw a metric of the table's cells against eps, with its 95 % interval as a band; nothing where no card is."""
+    found = {eps: verdicts.mean(metric, **spec, eps=eps) for eps in TABLE_EPS}
+    found = {eps: value for eps, value in found.items() if value is not None}
+    if found:
+        mean, low, high = zip(*found.values(), strict=True)
+        (line,) = ax.plot(list(found), mean, marker="o", label=label)
+        ax.fill_between(list(found), low, high, alpha=0.2, color=line.get_color())
+
+
+def trials(names: Sequence[str], *, dataset: str, seed: int = 0) -> pd.DataFrame:
+    """Accuracy and stability of variants on validation images, one seed; a row is missing where no card is."""
+    rows = {}
+    for name in names:
+        cards = verdicts.found(experiment="variants", dataset=dataset, variant=name)
+        for card in cards:
+            if card["spec"]["seed"] == seed:
+                measured = {key: value["mean"] for key, value in card["metrics"].items() if isinstance(value, dict)}
+                kept = {key: value for key, value in measured.items() if not key.startswith("label")}
+                rows[name] = {"accuracy": card["metrics"]["accuracy"], **kept}
+    return pd.DataFrame(rows).T
+
+
+def worst(metric: str, attacks: Sequence[Mapping[str, object]], **spec: object) -> Interval | None:
+    """The mean over seeds and images of each image's lowest value over several attacks; None where a card lacks."""
+    values = verdicts.together(metric, [{**attack, **spec} for attack in attacks])
+    return None if values is None else two_level(values.amin(2))
+
+
+def verdict_table(claims: Mapping[str, object], defense: str = "atex") -> pd.DataFrame:
+    """The verdict on each claim, in how many of its cells it holds, and the cell where it holds least and most."""
+    return pd.DataFrame([_verdict(claim.name, claim.text, claim.cells, defense) for claim in claims.values()])
+
+
+def _verdict(
+    name: str, text: str, cells_of: Callable[[str], dict[str, Interval | None]], defense: str
+) -> dict[str, object]:
+    cells = cells_of(defense)
+    known = {label: cell for label, cell in cells.items() if cell is not None}
+    row = {"claim": f"{name}. {text}", "verdict": verdicts.verdict(cells.values())}
+    row["cells above 0"] = f"{sum(cell.low > 0 for cell in known.values())} of {len(cells)}"
+    for title, choose in (("lowest cell", min), ("highest cell", max)):
+        label = choose(known, key=lambda key: known[key].mean, default=None)
+        row[title] = MISSING if label is None else f"{label}: {known[label]}"
+    return row
+
+
+def origin(**spec: object) -> str:
+    """Data set, preset, seeds, images and device of the cards of a spec, for the foot of a figure or table."""
+    cards = verdicts.found(**spec)
+    if not cards:
+        return "no card yet"
+    first = cards[0]
+    seeds = ", ".join(str(card["spec"]["seed"]) for card in cards)
+    sizes = {len(v["values"]) for v in first["metrics"].values() if isinstance(v, dict) and "values" in v}
+    images = f"{max(sizes)} images; " if sizes else ""
+    where = first["spec"].get("dataset", "random images")
+    preset, device = first["spec"]["preset"], first["provenance"]["device"]
+    return f"{where}; preset {preset}; {'seeds' if len(cards) > 1 else 'seed'} {seeds}; {images}{device}"

@@ -1,0 +1,302 @@
+"""Specs, cards, provenance and status: small sizes, real runs."""
+
+import ast
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from atexlib import __main__ as command_line
+from atexlib import experiments
+from atexlib.experiments import cards, costs, nets, presets, provenance, runs, store, tables, variants
+
+CELL = {
+    "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
+    "preset": "smoke",
+}  # fmt: skip
+WHERE = {"dataset": "digits", "seed": 0, "preset": "smoke"}
+SPECS = [
+    CELL,
+    {**CELL, "attack": "targeted", "defense": "atex_ascent"},
+    {**CELL, "defense": "naive"},
+    *({**CELL, "experiment": "attacks", "attack": name} for name in experiments.EXPERIMENTS["attacks"].keys["attack"]),
+    {"experiment": "budget", "defense": "none", "steps": 2, "starts": 1, "eps": 0.1, **WHERE},
+    *(
+        {"experiment": "explainers", "defense": "none", "explainer": name, "eps": 0.1, **WHERE}
+        for name in tables.EXPLAINERS
+    ),
+    *({"experiment": "variants", "variant": name, **WHERE} for name in variants.VARIANTS),
+    {"experiment": "cost", "side": "14", "seed": 0, "preset": "smoke"},
+]
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path, monkeypatch):
+    """The preset smoke at a fraction of its size, and a folder of results that starts empty."""
+    few = {"train_images": 200, "epochs": 1, "batch_size": 20, "defense_images": 40, "images": 4, "steps": 2}
+    size = dataclasses.replace(presets.PRESETS["smoke"], **few)
+    monkeypatch.setitem(presets.PRESETS, "smoke", size)
+    monkeypatch.setattr(costs, "SAMPLES", (1,))
+    monkeypatch.setattr(costs, "BATCHES", 1)
+    monkeypatch.setattr(store, "COMMITTED", tmp_path)
+    monkeypatch.setenv("ATEXLIB_RESULTS", str(tmp_path))
+    nets.base_net.cache_clear()
+    return tmp_path
+
+
+def without_times(card):
+    made = {key: value for key, value in card["provenance"].items() if key not in ("date", "seconds", "command")}
+    return card["spec"], card["metrics"], made
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_card_is_computed_once_and_read_ever_after(tiny, monkeypatch):
+    card = experiments.run_or_load(CELL)
+    assert set(card) == {"spec", "metrics", "provenance"}
+    assert card["spec"] == CELL
+    assert files(tiny) == [
+        "cards/table/digits-untargeted-none-eps0.1-seed0-smoke.json",
+        "nets/digits-none-smoke-seed0.safetensors",
+    ]
+    for name in ("spearman", "topk", "ssim", "label_kept", "prediction_shift"):
+        metric = card["metrics"][name]
+        assert len(metric["values"]) == 4
+        assert metric["low"] <= metric["mean"] <= metric["high"]
+    assert max(card["metrics"]["distance"]["values"]) <= 0.1 + 1e-6
+    assert 0 <= card["metrics"]["accuracy"] <= 1
+    made = card["provenance"]
+    assert made["nets"] == {"none": provenance.file_hash(tiny / "nets/digits-none-smoke-seed0.safetensors")}
+    assert made["code"].keys() == set(tables.TABLE.code)
+    assert made["device"] == "cpu"
+    assert {"commit", "dirty", "versions", "machine", "seconds", "date", "command"} <= set(made)
+    with monkeypatch.context() as patch:
+        patch.setattr(cards, "compute", lambda *_, **__: pytest.fail("the card was computed again"))
+        assert experiments.run_or_load(dict(reversed(CELL.items()))) == card
+    assert without_times(experiments.run_or_load(CELL, recompute=True)) == without_times(card)
+
+
+def test_two_specs_never_share_a_file():
+    eps, seeds = [0.02, 0.1, 0.125], [0, 1, 12]
+    for name, experiment in experiments.EXPERIMENTS.items():
+        axes = {key: {int: seeds, float: eps}.get(allowed, allowed) for key, allowed in experiment.keys.items()}
+        specs = experiments.grid(experiment=name, **{key: list(values) for key, values in axes.items()})
+        assert len({cards.card_name(*runs.check(spec)) for spec in specs}) == len(specs)
+
+
+@pytest.fixture
+def one_of_each(monkeypatch):
+    """Trains no defence for real twice: nets of all defences come from one small base."""
+    monkeypatch.setattr(nets, "MAP_SAMPLES", 1)
+
+
+def called(action):
+    """The functions of the library, as `module.name`, that an action calls."""
+    package, names = str(provenance.PACKAGE), set()
+
+    def watch(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(package):
+            module = ".".join(Path(code.co_filename).relative_to(package).with_suffix("").parts)
+            names.add(f"{module}.{code.co_qualname.split('.')[0]}")
+
+    sys.setprofile(watch)
+    threading.setprofile(watch)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return {name for name in names if not name.endswith(("<module>", "<lambda>"))}
+
+
+# What checks arguments, finds files and writes cards has no influence on a number.
+BOOKKEEPING = ("checks", "experiments.cards", "experiments.provenance", "experiments.runs", "experiments.store")
+NET_FILES = {
+    f"experiments.nets.{name}" for name in ("_check", "ensure", "load_net", "net_name", "save_net", "trained")
+} | {"data.ImageSet", "data.data_root"}
+
+
+def influences(name):
+    module, _, function = name.rpartition(".")
+    return (
+        module not in BOOKKEEPING and not function.startswith(("check_", "_check", "_rests")) and name not in NET_FILES
+    )
+
+
+@pytest.mark.usefixtures("one_of_each")
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: "-".join(str(value) for value in spec.values()))
+def test_an_experiment_declares_the_code_it_calls(spec):
+    experiment, spec = runs.check(spec)
+    for defense in experiment.nets(spec):  # the nets carry hashes of their own
+        nets.ensure(defense=defense, **WHERE)
+    if spec.get("attack") == "transfer":
+        nets.ensure(defense="none", **WHERE | {"seed": 1})
+    card = {}
+    names = called(lambda: card.update(cards.compute(experiment, spec, device="cpu", progress=False)))
+    undeclared = {name for name in names if influences(name)} - set(experiment.code)
+    undeclared = {name for name in undeclared if not name.startswith("data._")}
+    assert undeclared == set()
+    assert cards.stale_since(json.loads(json.dumps(card))) == []
+
+
+@pytest.mark.parametrize("defense", nets.DEFENSES)
+@pytest.mark.usefixtures("one_of_each")
+def test_a_net_declares_the_code_it_calls(defense):
+    names = called(lambda: nets.ensure(defense=defense, **WHERE))
+    declared = nets.NET_CODE if defense == "none" else nets.DEFENSE_CODE
+    undeclared = {name for name in names if influences(name) and not name.startswith("data._")} - set(declared)
+    assert undeclared == set()
+
+
+def test_constants_are_declared_with_the_functions_that_use_them():
+    """Every upper-case name of a module that one of its declared functions mentions is declared too."""
+    for experiment in experiments.EXPERIMENTS.values():
+        for name in experiment.code:
+            module, _, top = name.rpartition(".")
+            path = provenance.PACKAGE / f"{module.replace('.', '/')}.py"
+            own = provenance._definitions(path)
+            used = {node.id for node in ast.walk(own[top]) if isinstance(node, ast.Name)}
+            constants = {f"{module}.{other}" for other in used if other in own and other.isupper()}
+            choices = {c for c in constants if c.endswith(CHOICES)}
+            assert constants - choices <= set(experiment.code), name
+
+
+# Lists of allowed words: a change of one alters no number. The settings of a net are compared one by one.
+CHOICES = (
+    *("NORMS", "READINGS", "NOISES", "DIRECTIONS", "NEIGHBOURS", "TARGET_MAPS", "EXPLAINERS", "DATASETS", "ATTACKS"),
+    *("DEFENSES", "nets.SETTINGS"),
+)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package whose source may be edited; hashes are taken from it."""
+    copy = tmp_path / "package"
+    shutil.copytree(provenance.PACKAGE, copy, ignore=shutil.ignore_patterns("results", "__pycache__"))
+
+    def edit(module, old, new):
+        path = copy / module
+        text = path.read_text()
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+        provenance._hash.cache_clear()
+        provenance._definitions.cache_clear()
+
+    experiments.run_or_load(CELL)
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    provenance._hash.cache_clear()
+    provenance._definitions.cache_clear()
+    yield edit
+    monkeypatch.undo()
+    provenance._hash.cache_clear()
+    provenance._definitions.cache_clear()
+
+
+def stale():
+    return {entry.name.split("/")[0]: entry.stale_since for entry in experiments.status()}
+
+
+def test_a_changed_line_makes_the_cards_stale_that_rest_on_it(package):
+    assert stale() == {"nets": [], "cards": []}
+    package("metrics.py", "k: int = 50", "k: int = 40")
+    assert stale() == {"nets": [], "cards": ["metrics.topk_intersection"]}
+    package("training.py", "value.backward()", "(2 * value).backward()")
+    assert stale() == {"nets": ["training.optimise"], "cards": ["metrics.topk_intersection"]}
+
+
+def test_a_docstring_or_a_comment_makes_nothing_stale(package):
+    package("ascent.py", '"""Projected ascent on a score', '"""Climbing on a score')
+    package("input_manipulation.py", "What a manipulation found, one entry an image.", "What was found.")
+    package("metrics.py", "def ssim(", "# a comment\ndef ssim(")
+    assert stale() == {"nets": [], "cards": []}
+
+
+def test_a_new_net_makes_its_cards_stale():
+    experiments.run_or_load(CELL)
+    path = store.find(nets.net_name(defense="none", **WHERE))
+    nets.save_net(experiments.train(dataset="digits", seed=7, preset="smoke"), path, nets.net_facts(path))
+    assert stale() == {"nets": [], "cards": ["the net none"]}
+
+
+def test_a_card_that_cannot_be_read_says_so_and_is_not_overwritten(tiny):
+    path = tiny / cards.card_name(tables.TABLE, CELL)
+    path.parent.mkdir(parents=True)
+    for text in ("", "{", "[]", '{"spec": {}}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"{path.name} is no result card .*; delete it"):
+            experiments.run_or_load(CELL)
+        assert path.read_text() == text
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
+    command = [sys.executable, "-m", "atexlib", "run", "table", "--dataset", "digits", "--attack", "untargeted"]
+    command += ["--defense", "none", "--eps", "0.02", "0.04", "0.06", "--seed", "0", "--preset", "smoke"]
+    folder = tmp_path / "results"
+    environment = {**os.environ, "ATEXLIB_RESULTS": str(folder), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not list(folder.glob("cards/table/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    done = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    finished = [path for path in done if path.suffix == ".json"]
+    assert 1 <= len(finished) < 3
+    assert all(cards.read(path)["metrics"] for path in finished)
+    subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
+    assert len(files(folder)) == 4  # three cards, one net, nothing half-written
+    whole = [path for path in done if path.suffix in (".json", ".safetensors")]
+    assert all((path.stat().st_mtime_ns, path.read_bytes()) == done[path] for path in whole)
+
+
+def test_what_a_killed_process_left_is_swept_up(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left = tmp_path / f".a.json.{int(dead.stdout)}.part"
+    left.write_text("{")
+    store.write(tmp_path / "a.json", lambda temporary: Path(temporary).write_text("{}"))
+    assert files(tmp_path) == ["a.json"]
+
+
+def test_the_command_line_runs_lists_and_tells_the_status(capsys):
+    command = ["run", "table", "--dataset", "digits", "--attack", "untargeted", "--defense", "none"]
+    command_line.main([*command, "--eps", "0.05", "0.1", "--seed", "0", "--preset", "smoke", "--device", "cpu"])
+    command_line.main(["list"])
+    assert "table: 2 cards" in capsys.readouterr().out
+    command_line.main(["status"])
+    told = capsys.readouterr().out
+    assert told.count("fresh") == 3
+    assert "3 results, 0 of them stale" in told
+
+
+def test_every_committed_result_is_fresh(monkeypatch):
+    monkeypatch.undo()
+    entries = list(experiments.status())
+    assert entries
+    assert {entry.name: entry.stale_since for entry in entries if entry.stale_since} == {}
+
+
+def test_each_defence_got_as_many_trials():
+    assert len({len(trials) for trials in variants.TRIALS.values()}) == 1
+    assert set(variants.TRIALS) == set(nets.SETTINGS)
+
+
+def test_bytes_kept_are_those_of_the_saved_tensors():
+    x = torch.rand(1000, requires_grad=True)
+    with costs.saved_bytes() as largest:
+        y = (x.exp() * 2).sin()
+        del y
+        z = x.exp()
+    assert largest["bytes"] == 8000  # exp keeps its result, sin its argument
+    del z
