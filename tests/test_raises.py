@@ -16,21 +16,25 @@ from conftest import seeded
 from safetensors.torch import save_file
 from torch import nn
 
+import atexlib.atex
 from atexlib import __main__ as command_line
 from atexlib import (
     ascent,
     chapters,
     data,
+    defenses,
     experiments,
     explainers,
     intervals,
     metrics,
     models,
+    neighbours,
     objectives,
     plotting,
     stability,
     training,
 )
+from atexlib.experiments import nets
 from atexlib.input_manipulation import manipulate
 
 X = torch.rand(3, 1, 8, 8, generator=seeded(), dtype=torch.float64)
@@ -68,6 +72,33 @@ def trained(_, **options):
     experiments.trained(**{"dataset": "digits", "preset": "smoke", **options})
 
 
+def atex(net, x=None, y=None, **options):
+    x, y = X if x is None else x, Y if y is None else y
+    defenses.train_atex(net, x, y, **{"eps": 0.1, "epochs": 1, "orthogonal_samples": 1, **options})
+
+
+def naive(net, x=None, y=None, **options):
+    defenses.train_naive(net, X if x is None else x, Y if y is None else y, **{"eps": 0.1, "epochs": 1, **options})
+
+
+TRAINERS = {"train_atex": atex, "train_naive": naive}
+SAMPLES = {
+    "along": lambda x, phi=X, **options: neighbours.along(x, phi, **{"radius": 0.1, **options}),
+    "orthogonal": lambda x, phi=X, **options: neighbours.orthogonal(x, phi, **{"radius": 0.1, **options}),
+    "orthogonal_ascent": lambda x, phi=X, **options: neighbours.orthogonal_ascent(
+        lambda z: z.sum((1, 2, 3)), x, phi, **{"radius": 0.1, **options}
+    ),
+}
+CELL = {
+    "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
+    "preset": "smoke",
+}  # fmt: skip
+
+
+def cell(_, **changes):
+    experiments.run_or_load(CELL | changes)
+
+
 max_min, min_max = (functools.partial(worst, function) for function in (stability.max_min, stability.min_max))
 ATTACKS = {"manipulate": attack, "average_case": average, "max_min": max_min, "min_max": min_max}
 FUNCTIONS = {  # what runs a net on images
@@ -84,6 +115,15 @@ BATCHES = {  # what takes a batch: the name in the message, and the call
     **{f"{m.__name__} a": ("a", lambda _, x, m=m: m(x, X)) for m in METRICS},
     **{f"{m.__name__} b": ("b", lambda _, x, m=m: m(X, x)) for m in METRICS},
     "fit validation": ("validation images", lambda net, x: fit(net, validation=(x, Y))),
+    **{name: ("images", lambda net, x, f=f: f(net, x)) for name, f in TRAINERS.items()},
+    **{
+        f"{name} validation": ("validation images", lambda net, x, f=f: f(net, validation=(x, Y)))
+        for name, f in TRAINERS.items()
+    },
+    "train_atex maps": ("maps", lambda net, x: atex(net, maps=x)),
+    "smooth_maps": ("images", lambda net, x: atexlib.atex.smooth_maps(net, x)),
+    **{name: ("x", lambda _, x, f=f: f(x)) for name, f in SAMPLES.items()},
+    **{f"{name} phi": ("phi", lambda _, x, f=f: f(X, x)) for name, f in SAMPLES.items()},
     "random_region": ("x", lambda _, x: objectives.Targeted.random_region(x, 3)),
     "TargetMap": ("map", lambda _, x: objectives.TargetMap(x)),
 }
@@ -118,6 +158,20 @@ NUMBERS = {  # what takes a number: the name in the message, further bad values,
     "fit weight_decay": ("weight_decay", [], lambda net, v: fit(net, weight_decay=v)),
     "ConvNet beta": ("beta", [0], lambda _, v: models.ConvNet(beta=v)),
     "with_softplus beta": ("beta", [0], lambda net, v: models.with_softplus(net, v)),
+    **{
+        f"{name} {n}": (n, [0], lambda net, v, f=f, n=n: f(net, **{n: v}))
+        for name, f in TRAINERS.items()
+        for n in ("eps", "lr")
+    },
+    **{
+        f"train_atex {n}": (n, [], lambda net, v, n=n: atex(net, **{n: v}))
+        for n in ("alpha", "fidelity", "label_weight")
+    },
+    "train_atex temperature": ("temperature", [0], lambda net, v: atex(net, temperature=v)),
+    **{f"train_naive {n}": (n, [], lambda net, v, n=n: naive(net, **{n: v})) for n in ("a1", "a2", "weight")},
+    **{f"{name} radius": ("radius", [], lambda _, v, f=f: f(X, radius=v)) for name, f in SAMPLES.items()},
+    "a spec's eps": ("eps", [0], lambda _, v: cell(_, eps=v)),
+    "two_level level": ("level", [0, 1, 1.5], lambda _, v: intervals.two_level(X[:, 0, 0], level=v)),
     "bootstrap level": ("level", [0, 1, 1.5], lambda _, v: intervals.bootstrap(X.flatten(), level=v)),
 }
 BAD_NUMBERS = (-0.1, math.nan, math.inf, True, "0.1", np.float32("nan"), np.True_)
@@ -140,6 +194,19 @@ COUNTS = {  # what takes a whole number: the name in the message, further bad va
     "bootstrap resamples": ("resamples", [0], lambda _, v: intervals.bootstrap(X.flatten(), resamples=v)),
     "fit epochs": ("epochs", [0], lambda net, v: fit(net, epochs=v)),
     "fit batch_size": ("batch_size", [0], lambda net, v: fit(net, batch_size=v)),
+    **{
+        f"{name} {n}": (n, [0], lambda net, v, f=f, n=n: f(net, **{n: v}))
+        for name, f, more in (
+            ("train_atex", atex, ("along_samples", "orthogonal_samples", "ascent_steps", "steps_per_batch")),
+            ("train_naive", naive, ("samples",)),
+        )
+        for n in ("epochs", "batch_size", *more)
+    },
+    "smooth_maps batch_size": ("batch_size", [0], lambda net, v: atexlib.atex.smooth_maps(net, X, batch_size=v)),
+    "smooth_maps samples": ("samples", [0], lambda net, v: atexlib.atex.smooth_maps(net, X, samples=v)),
+    "orthogonal_ascent steps": ("steps", [0], lambda _, v: SAMPLES["orthogonal_ascent"](X, steps=v)),
+    "a spec's seed": ("seed", [], lambda _, v: cell(_, seed=v)),
+    "two_level resamples": ("resamples", [0], lambda _, v: intervals.two_level(X[:, 0, 0], resamples=v)),
     "accuracy batch_size": ("batch_size", [0], lambda net, v: training.accuracy(net, X, Y, batch_size=v)),
     "predict batch_size": ("batch_size", [0], lambda net, v: training.predict(net, X, batch_size=v)),
     "ImageSet.first": ("count", [0, 4], lambda _, v: IMAGES.first(v)),
@@ -173,6 +240,24 @@ WORDS = [  # what takes a name: id, the call, the wrong name, the one that was m
     ("trained dataset", lambda net, v: trained(net, dataset=v), "fashion_mnist", "fashion-mnist"),
     ("trained defense", lambda net, v: trained(net, defense=v), "None", "none"),
     ("trained preset", lambda net, v: trained(net, preset=v), "smok", "smoke"),
+    ("train_atex reading", lambda net, v: atex(net, reading=v), "lnf", "linf"),
+    ("train_atex noise", lambda net, v: atex(net, noise=v), "print", "printed"),
+    ("train_atex directions", lambda net, v: atex(net, directions=v), "rand", "random"),
+    ("train_naive neighbours", lambda net, v: naive(net, neighbours=v), "ascend", "ascent"),
+    ("train_naive target_map", lambda net, v: naive(net, target_map=v), "smooth_grad", "smoothgrad"),
+    ("along reading", lambda _, v: SAMPLES["along"](X, reading=v), "L2", "l2"),
+    ("orthogonal noise", lambda _, v: SAMPLES["orthogonal"](X, noise=v), "symetric", "symmetric"),
+    ("experiment", lambda _, v: cell(_, experiment=v), "tables", "table"),
+    *[
+        (f"a spec's {key}", lambda _, v, key=key: cell(_, **{key: v}), wrong, right)
+        for key, wrong, right in (
+            ("dataset", "digit", "digits"),
+            ("attack", "untargetted", "untargeted"),
+            ("defense", "atx", "atex"),
+            ("preset", "smok", "smoke"),
+        )
+    ],
+    ("a key of a spec", lambda _, v: cell(_, **{v: 1}), "epss", "eps"),
     ("begin preset", lambda net, v: begin(net, preset=v), "papers", "paper"),
     ("begin dataset", lambda net, v: begin(net, dataset=v), "digit", "digits"),
     ("begin device", lambda net, v: begin(net, device=v), "cdua", "cuda"),
@@ -198,6 +283,11 @@ LABELS = {
     "fit": ("labels", lambda net, y: fit(net, labels=y)),
     "fit validation": ("validation labels", lambda net, y: fit(net, validation=(X, y))),
     "accuracy": ("labels", lambda net, y: training.accuracy(net, X, y)),
+    **{name: ("labels", lambda net, y, f=f: f(net, y=y)) for name, f in TRAINERS.items()},
+    **{
+        f"{name} validation": ("validation labels", lambda net, y, f=f: f(net, validation=(X, y)))
+        for name, f in TRAINERS.items()
+    },
 }
 
 GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
@@ -206,6 +296,9 @@ GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
     "random_region": lambda _, **options: objectives.Targeted.random_region(X, 3, **options),
     "bootstrap": lambda _, **options: intervals.bootstrap(X.flatten(), **options),
     "fit": fit,
+    **TRAINERS,
+    **{name: lambda _, f=f, **options: f(X, **options) for name, f in SAMPLES.items()},
+    "two_level": lambda _, **options: intervals.two_level(X[:, 0, 0], **options),
     "ascend": lambda net, **options: ascent.ascend(
         net, Y, lambda maps: maps.sum((1, 2, 3)), BALL, explainer=explainers.gradient, steps=1, **options
     ),
@@ -385,6 +478,46 @@ EARLY = [
         lambda _: command_line.main([*RUN, "--seed", "-1"]),
         "--seed is -1; it must be at least 0",
     ),
+    (
+        "no experiment",
+        lambda _: experiments.run_or_load({"dataset": "digits"}),
+        "pass a dict with the key 'experiment'",
+    ),
+    ("a spec that is no dict", lambda _: experiments.run_or_load("table"), "the spec is 'table'; pass a dict"),
+    (
+        "a spec without eps and seed",
+        lambda _: experiments.run_or_load({k: v for k, v in CELL.items() if k not in ("eps", "seed")}),
+        "lacks eps, seed; add it",
+    ),
+    (
+        "a spec's device",
+        lambda _: experiments.run_or_load(CELL, device="cdua"),
+        "device is 'cdua', which cannot be used",
+    ),
+    (
+        "train_atex without a loss",
+        lambda net: atex(net, alpha=0.0, fidelity=0.0),
+        "alpha, fidelity and label_weight are all 0; at least one must be above it",
+    ),
+    (
+        "train_atex maps of other images",
+        lambda net: atex(net, maps=X[:2]),
+        r"maps has shape \(2, 1, 8, 8\) but images has",
+    ),
+    ("train_naive outside the range", lambda net: naive(net, 2 * X), r"images ranges over .*outside \(0, 1\)"),
+    ("train_naive distance", lambda net: naive(net, distance=objectives.Distance), "distance is .*; pass an objective"),
+    ("phi of other images", lambda _: SAMPLES["along"](X, X[:2]), r"phi has shape \(2, 1, 8, 8\) but x has"),
+    ("two_level of one axis", lambda _: intervals.two_level(X.flatten()), r"values has shape \(192,\); pass \(S, N\)"),
+    (
+        "two_level without a statistic",
+        lambda _: intervals.two_level(X[:, 0]),
+        r"values has shape \(3, 8, 8\); pass \(S, N\), or \(S, N, K\) and a statistic",
+    ),
+    (
+        "two_level of nan",
+        lambda _: intervals.two_level(X[:, 0, 0] * math.nan),
+        "values holds infinite numbers, or nothing but nan",
+    ),
     ("begin recompute", lambda net: begin(net, recompute="no"), "recompute is 'no'; pass True or False"),
     *[
         (
@@ -526,7 +659,7 @@ def test_a_bad_call_raises_before_any_work_is_done(net, monkeypatch, call, regex
         pytest.fail("work was done before the arguments were checked")
 
     monkeypatch.setattr(models.ConvNet, "forward", fail)
-    for module, name in [(data, "_idx"), (data, "_digits"), (experiments, "load_net")]:
+    for module, name in [(data, "_idx"), (data, "_digits"), (nets, "load_net")]:
         monkeypatch.setattr(module, name, fail)
     refused(lambda: call(net), regex)
 
