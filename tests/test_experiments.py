@@ -269,6 +269,17 @@ def test_what_a_killed_process_left_is_swept_up(tmp_path):
     assert files(tmp_path) == ["a.json"]
 
 
+def test_results_go_where_they_can_be_written(tmp_path, monkeypatch):
+    assert store.place("cards/a.json") == tmp_path / "cards/a.json"
+    monkeypatch.delenv("ATEXLIB_RESULTS")
+    monkeypatch.setattr(store, "COMMITTED", tmp_path / "package")
+    (tmp_path / "package").mkdir()
+    assert store.place("a") == tmp_path / "package/a"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    assert store.place("a") == tmp_path / "home/atexlib/a"
+
+
 def test_the_command_line_runs_lists_and_tells_the_status(capsys):
     command = ["run", "table", "--dataset", "digits", "--attack", "untargeted", "--defense", "none"]
     command_line.main([*command, "--eps", "0.05", "0.1", "--seed", "0", "--preset", "smoke", "--device", "cpu"])

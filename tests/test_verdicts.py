@@ -78,6 +78,9 @@ ABOVE, ACROSS, BELOW = Interval(2.0, 1.0, 3.0), Interval(0.0, -1.0, 1.0), Interv
         ([ACROSS], "partly"),
         ([BELOW, ACROSS], "partly"),
         ([ABOVE, None], "open"),
+        ([None, BELOW], "open"),
+        ([ABOVE, None, BELOW], "partly"),
+        ([ACROSS, None], "partly"),
         ([], "open"),
     ],
 )

@@ -28,8 +28,7 @@ def declared(*groups: str) -> tuple[str, ...]:
 def code_hashes(names: Iterable[str]) -> dict[str, str]:
     """A hash for each function, class or constant, named as `module.name`, that a result rests on.
 
-    It is taken of the syntax tree without docstrings; comments and layout are not part of the tree. So it changes when
-    the code does.
+    It is taken of the syntax tree without docstrings, so comments and layout do not count.
 
     Raises:
         ValueError: a name that the package does not hold.
@@ -47,7 +46,9 @@ def facts(*, device: str | torch.device, seconds: float) -> dict[str, object]:
     commit = _git("rev-parse", "HEAD")
     return {
         "commit": commit,
-        "dirty": bool(_git("status", "--porcelain", "--", "src")) if commit else None,
+        "dirty": bool(_git("status", "--porcelain", "--", ":(top)src", ":(top,exclude)src/atexlib/results"))
+        if commit
+        else None,
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else str(device),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",

@@ -21,6 +21,11 @@ NAMES = {
 MISSING = "not run"
 
 
+def text(interval: Interval | None) -> str:
+    """A mean with its interval for a table, or that it was not run."""
+    return MISSING if interval is None else str(interval)
+
+
 def table(
     metric: str,
     *,
@@ -31,8 +36,7 @@ def table(
     """Means and 95 % intervals of a metric as text, for two keys of the spec that vary."""
 
     def cell(row: object, column: object) -> str:
-        found = verdicts.mean(metric, **spec, **{rows[0]: row, columns[0]: column})
-        return MISSING if found is None else str(found)
+        return text(verdicts.mean(metric, **spec, **{rows[0]: row, columns[0]: column}))
 
     body = {NAMES.get(c, c): {NAMES.get(r, r): cell(r, c) for r in rows[1]} for c in columns[1]}
     return pd.DataFrame(body).rename_axis(index=rows[0], columns=columns[0])
@@ -52,12 +56,10 @@ def trials(names: Sequence[str], *, dataset: str, seed: int = 0) -> pd.DataFrame
     """Accuracy and stability of variants on validation images, one seed; a row is missing where no card is."""
     rows = {}
     for name in names:
-        cards = verdicts.found(experiment="variants", dataset=dataset, variant=name)
-        for card in cards:
-            if card["spec"]["seed"] == seed:
-                measured = {key: value["mean"] for key, value in card["metrics"].items() if isinstance(value, dict)}
-                kept = {key: value for key, value in measured.items() if not key.startswith("label")}
-                rows[name] = {"accuracy": card["metrics"]["accuracy"], **kept}
+        for card in verdicts.found(experiment="variants", dataset=dataset, variant=name, seed=seed):
+            measured = {key: value["mean"] for key, value in card["metrics"].items() if isinstance(value, dict)}
+            kept = {key: value for key, value in measured.items() if not key.startswith("label")}
+            rows[name] = {"accuracy": card["metrics"]["accuracy"], **kept}
     return pd.DataFrame(rows).T
 
 
@@ -81,7 +83,7 @@ def _verdict(
     row["cells above 0"] = f"{sum(cell.low > 0 for cell in known.values())} of {len(cells)}"
     for title, choose in (("lowest cell", min), ("highest cell", max)):
         label = choose(known, key=lambda key: known[key].mean, default=None)
-        row[title] = MISSING if label is None else f"{label}: {known[label]}"
+        row[title] = MISSING if label is None else f"{label}: {text(known[label])}"
     return row
 
 

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
+
 COMMITTED = Path(__file__).parents[1] / "results"
 
 
@@ -13,8 +15,14 @@ def find(name: str) -> Path | None:
 
 
 def place(name: str) -> Path:
-    """Where a file of this name is written: in the folder ATEXLIB_RESULTS, else beside the committed ones."""
-    return Path(os.environ.get("ATEXLIB_RESULTS") or COMMITTED) / name
+    """Where a file of this name is written: in the folder ATEXLIB_RESULTS, else beside the committed ones.
+
+    Where the package may not be written to, as in some installations, it is the user's data folder.
+    """
+    chosen = os.environ.get("ATEXLIB_RESULTS")
+    if chosen:
+        return Path(chosen) / name
+    return (COMMITTED if os.access(COMMITTED, os.W_OK) else platformdirs.user_data_path("atexlib")) / name
 
 
 def names(kind: str, suffix: str) -> list[str]:

@@ -15,16 +15,16 @@ SEEDS = tuple(range(5))
 
 
 def largest_preset(**spec: object) -> str | None:
-    """The largest preset at which there is a card of this spec, for any seed, or None."""
-    have = [preset for preset in PRESETS if load(grid(**spec, seed=SEEDS, preset=preset))]
+    """The largest preset at which there is a card of this spec, for any seed unless one is given; or None."""
+    have = [preset for preset in PRESETS if load(grid(**{"seed": SEEDS, **spec, "preset": preset}))]
     return have[-1] if have else None
 
 
 def found(**spec: object) -> list[Card]:
-    """The cards of a spec, for all seeds, at the preset given or the largest there is."""
+    """The cards of a spec, for the seed and the preset given, or for all seeds and the largest preset there is."""
     if "preset" not in spec:
         spec["preset"] = largest_preset(**spec)
-    return load(grid(**spec, seed=SEEDS)) if spec["preset"] else []
+    return load(grid(**{"seed": SEEDS, **spec})) if spec["preset"] else []
 
 
 def per_image(metric: str, **spec: object) -> dict[int, Tensor]:
@@ -67,11 +67,13 @@ def verdict(cells: Iterable[Interval | None]) -> str:
     """The verdict on a claim that says of every cell that it is above 0.
 
     `reproduced`: the interval lies above 0 in every cell. `not reproduced`: it does not reach above 0 in any.
-    `partly`: anything else. `open`: a cell has no card yet.
+    `partly`: anything else. `open`: a cell has no card yet, and the others do not settle it.
     """
     cells = list(cells)
-    if not cells or None in cells:
+    known = [cell for cell in cells if cell is not None]
+    above, below = ([test(cell) for cell in known] for test in (lambda c: c.low > 0, lambda c: c.high <= 0))
+    if not all(above) and not all(below):
+        return "partly"
+    if not known or len(known) < len(cells):
         return "open"
-    if all(cell.low > 0 for cell in cells):
-        return "reproduced"
-    return "not reproduced" if all(cell.high <= 0 for cell in cells) else "partly"
+    return "reproduced" if all(above) else "not reproduced"
