@@ -1,13 +1,13 @@
 """Tables for the pages: means with their intervals, read from the cards, and where they come from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from ..intervals import Interval, two_level
 from . import verdicts
-from .claims import TABLE_EPS
+from .claims import TABLE_EPS, Claim
 
 NAMES = {
     "none": "none (beta-smoothing)",
@@ -69,18 +69,18 @@ def worst(metric: str, attacks: Sequence[Mapping[str, object]], **spec: object) 
     return None if values is None else two_level(values.amin(2))
 
 
-def verdict_table(claims: Mapping[str, object], defense: str = "atex") -> pd.DataFrame:
-    """The verdict on each claim, in how many of its cells it holds, and the cell where it holds least and most."""
-    return pd.DataFrame([_verdict(claim.name, claim.text, claim.cells, defense) for claim in claims.values()])
+def verdict_table(claims: Mapping[str, Claim], defense: str = "atex") -> pd.DataFrame:
+    """The verdict on each claim, in how many of its cells it holds, and the cells with the lowest and highest mean."""
+    return pd.DataFrame([_verdict(claim, defense) for claim in claims.values()])
 
 
-def _verdict(
-    name: str, text: str, cells_of: Callable[[str], dict[str, Interval | None]], defense: str
-) -> dict[str, object]:
-    cells = cells_of(defense)
+def _verdict(claim: Claim, defense: str) -> dict[str, object]:
+    cells = claim.cells(defense)
     known = {label: cell for label, cell in cells.items() if cell is not None}
-    row = {"claim": f"{name}. {text}", "verdict": verdicts.verdict(cells.values())}
+    row = {"claim": f"{claim.name}. {claim.text}", "verdict": verdicts.verdict(cells.values())}
     row["cells above 0"] = f"{sum(cell.low > 0 for cell in known.values())} of {len(cells)}"
+    if len(known) < len(cells):
+        row["cells above 0"] += f", {len(cells) - len(known)} not run"
     for title, choose in (("lowest cell", min), ("highest cell", max)):
         label = choose(known, key=lambda key: known[key].mean, default=None)
         row[title] = MISSING if label is None else f"{label}: {text(known[label])}"
