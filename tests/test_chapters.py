@@ -155,3 +155,11 @@ def test_a_chapter_trains_for_real(monkeypatch):
     monkeypatch.setitem(experiments.PRESETS, "smoke", tiny)
     setting = chapters.begin(**DIGITS, recompute=True)
     assert training.accuracy(setting.model, setting.test.images, setting.test.labels) > 0.3
+
+
+def test_a_defended_net_of_the_same_seed_is_read():
+    defended = models.ConvNet(generator=seeded(9))
+    name = experiments.net_name(dataset="digits", defense="naive", seed=3, preset="reduced")
+    experiments.save_net(defended, store.place(name), {})
+    found = chapters.begin(**DIGITS).defended("naive")
+    assert torch.equal(weights(found), weights(defended.half().float()))

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -134,3 +135,16 @@ def test_tables_say_what_was_not_run():
     assert table[0.02].tolist() == ["0.500 [0.500, 0.500]", "not run"]
     assert "seed 0" in report.origin(**where, defense="none", eps=0.02)
     assert report.origin(**where, defense="naive", eps=0.02) == "no card yet"
+
+
+def test_a_curve_has_a_point_for_each_card():
+    figure, ax = plt.subplots()
+    write({"topk": [0.25, 0.75]}, defense="none", eps=0.02)
+    write({"topk": [0.0, 0.5]}, defense="none", eps=0.1)
+    where = {key: value for key, value in WHERE.items() if key != "eps"}
+    report.curve(ax, "topk", label="a", defense="none", **where)
+    report.curve(ax, "topk", label="b", defense="naive", **where)
+    (line,) = ax.lines
+    assert line.get_xydata().tolist() == [[0.02, 0.5], [0.1, 0.25]]
+    assert len(ax.collections) == 1
+    plt.close(figure)
