@@ -132,7 +132,7 @@ def test_tables_say_what_was_not_run():
     write({"topk": [0.5, 0.5]}, defense="none", eps=0.02)
     where = {key: value for key, value in WHERE.items() if key != "eps"}
     table = report.table("topk", rows=("defense", ["none", "naive"]), columns=("eps", [0.02]), **where)
-    assert table[0.02].tolist() == ["0.500 [0.500, 0.500]", "not run"]
+    assert table[0.02].to_dict() == {"none (beta-smoothing), 1 seed": "0.500 [0.500, 0.500]", "naive": "not run"}
     assert "seed 0" in report.origin(**where, defense="none", eps=0.02)
     assert report.origin(**where, defense="naive", eps=0.02) == "no card yet"
 
@@ -145,6 +145,7 @@ def test_a_curve_has_a_point_for_each_card():
     report.curve(ax, "topk", label="a", defense="none", **where)
     report.curve(ax, "topk", label="b", defense="naive", **where)
     (line,) = ax.lines
+    assert line.get_label() == "a, 1 seed"
     assert line.get_xydata().tolist() == [[0.02, 0.5], [0.1, 0.25]]
     assert len(ax.collections) == 1
     plt.close(figure)

@@ -1,6 +1,6 @@
 """Tables for the pages: means with their intervals, read from the cards, and where they come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -33,17 +33,25 @@ def table(
     columns: tuple[str, Sequence[object]],
     **spec: object,
 ) -> pd.DataFrame:
-    """Means and 95 % intervals of a metric as text, for two keys of the spec that vary."""
+    """Means and 95 % intervals of a metric as text, for two keys of the spec that vary; how many seeds in each row."""
+    body = {}
+    for row in rows[1]:
+        cells = [{**spec, rows[0]: row, columns[0]: column} for column in columns[1]]
+        values = [text(verdicts.mean(metric, **cell)) for cell in cells]
+        body[f"{NAMES.get(row, row)}{_seeds(cells)}"] = dict(zip(columns[1], values, strict=True))
+    return pd.DataFrame(body).T.rename_axis(index=rows[0], columns=columns[0])
 
-    def cell(row: object, column: object) -> str:
-        return text(verdicts.mean(metric, **spec, **{rows[0]: row, columns[0]: column}))
 
-    body = {NAMES.get(c, c): {NAMES.get(r, r): cell(r, c) for r in rows[1]} for c in columns[1]}
-    return pd.DataFrame(body).rename_axis(index=rows[0], columns=columns[0])
+def _seeds(specs: Iterable[Mapping[str, object]]) -> str:
+    """How many seeds the cards of some specs have, for a label: `, 3 seeds`; nothing where there is no card."""
+    counts = sorted({len(verdicts.found(**spec)) for spec in specs} - {0})
+    words = " to ".join(map(str, counts))
+    return f", {words} seed{'' if words == '1' else 's'}" if counts else ""
 
 
 def curve(ax: Axes, metric: str, *, label: str, **spec: object) -> None:
     """Draw a metric of the table's cells against eps, with its 95 % interval as a band; nothing where no card is."""
+    label += _seeds({**spec, "eps": eps} for eps in TABLE_EPS)
     found = {eps: verdicts.mean(metric, **spec, eps=eps) for eps in TABLE_EPS}
     found = {eps: value for eps, value in found.items() if value is not None}
     if found:
