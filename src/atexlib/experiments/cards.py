@@ -1,6 +1,7 @@
 """Result cards: one JSON file a spec, written all or nothing, with what it rests on."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def card_name(experiment: Experiment, spec: Spec) -> str:
     """The file's name among the results, for example `cards/table/mnist-targeted-atex-eps0.1-seed0-reduced.json`."""
     marks = {key: key if allowed in (int, float) else "" for key, allowed in experiment.keys.items()}
     parts = [f"{mark}{spec[key]:g}" if mark else str(spec[key]) for key, mark in marks.items()]
-    return f"cards/{experiment.name}/{'-'.join(parts)}.json"
+    return f"cards/{experiment.name}/{re.sub(r'[^a-zA-Z0-9._-]+', '_', '-'.join(parts))}.json"
 
 
 def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool) -> Card:
