@@ -26,7 +26,7 @@ def along(
         generator: CPU generator of delta1; a new one with seed 0 if None.
 
     Returns:
-        Images (B, C, H, W), not clipped: clipping would bend the direction.
+        Images (B, C, H, W), not clipped, which would bend the direction.
 
     Source: Tang et al. 2022, Eq. 5.
     """

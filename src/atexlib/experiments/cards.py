@@ -22,7 +22,7 @@ class Experiment:
 
     name: str
     keys: Mapping[str, tuple[str, ...] | type]
-    """The keys of a spec, in order: the words that are allowed, `int` (from 0) or `float` (above 0)."""
+    """The keys of a spec, in order, each with the words that are allowed, `int` (from 0) or `float` (above 0)."""
     run: Callable[..., dict[str, object]]
     """Called as `run(spec, device=..., progress=...)`, returns the metrics."""
     code: tuple[str, ...]
