@@ -180,7 +180,7 @@ def smooth_maps(
 
 
 def distillation(logits: Tensor, wanted: Tensor, *, temperature: float) -> Tensor:
-    """L of Eq. 4: T^2 KL(softmax(wanted / T) || softmax(logits / T)), logits (B, C) to (B,).
+    """L of Eq. 4: `T^2 KL(softmax(wanted / T) || softmax(logits / T))`, logits (B, C) to (B,).
 
     Source: Hinton et al. 2015, who scale by T^2 so that its gradient keeps its size.
     """

@@ -52,7 +52,7 @@ def orthogonal(
         x: images x_i (B, C, H, W).
         phi: their explanations, same shape.
         radius: D2, in the units of x.
-        reading: `l2` as printed: phi_perp is scaled to the length |delta2| with delta2 uniform in [-radius, radius].
+        reading: `l2` as printed: phi_perp is scaled to the length delta2, uniform in [-radius, radius].
             `linf`: phi_perp is used as it is.
         noise: `symmetric`: u in [-radius, radius]; `printed`: u in [0, radius], most of which is brightness.
         generator: CPU generator of u and delta2; a new one with seed 0 if None.
