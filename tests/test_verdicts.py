@@ -67,7 +67,7 @@ def test_the_worst_over_attacks_is_taken_image_by_image():
     assert report.worst("topk", attacks, **where, defense="none") is None
 
 
-ABOVE, ACROSS, BELOW = Interval(2.0, 1.0, 3.0), Interval(0.0, -1.0, 1.0), Interval(-2.0, -3.0, 0.0)
+ABOVE, ACROSS, BELOW = Interval(2.0, 1.0, 3.0), Interval(0.5, -0.5, 1.5), Interval(-2.0, -3.0, 0.0)
 
 
 @pytest.mark.parametrize(
