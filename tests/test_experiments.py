@@ -17,13 +17,28 @@ import torch
 
 from atexlib import __main__ as command_line
 from atexlib import experiments
-from atexlib.experiments import cards, costs, nets, presets, provenance, runs, store, tables, variants
+from atexlib.experiments import (
+    cards,
+    costs,
+    iterations,
+    nets,
+    presets,
+    provenance,
+    runs,
+    smoothness,
+    store,
+    tables,
+    variants,
+)
 
 CELL = {
     "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
     "preset": "smoke",
 }  # fmt: skip
 WHERE = {"dataset": "digits", "seed": 0, "preset": "smoke"}
+EFFICACY = {
+    "experiment": "adversarial_efficacy", "defense": "plain", "iterations": 0, "share": 1.0, "recipe": "once", **WHERE,
+}  # fmt: skip
 SPECS = [
     CELL,
     {**CELL, "attack": "targeted", "defense": "atex_ascent"},
@@ -36,6 +51,13 @@ SPECS = [
     ),
     *({"experiment": "variants", "variant": name, **WHERE} for name in variants.VARIANTS),
     {"experiment": "cost", "side": "14", "seed": 0, "preset": "smoke"},
+    *(
+        {"experiment": "smoothness", "defense": "plain", "iterations": 0, "map": name, **WHERE}
+        for name in smoothness.MAPS
+    ),
+    *({**EFFICACY, "defense": name, "iterations": 1} for name in iterations.ITERATED),
+    {**EFFICACY, "recipe": "refresh"},
+    {"experiment": "theorem1", "defense": "none", **WHERE},
 ]
 
 
@@ -50,6 +72,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "COMMITTED", tmp_path)
     monkeypatch.setenv("ATEXLIB_RESULTS", str(tmp_path))
     nets.base_net.cache_clear()
+    smoothness._reference.cache_clear()
     return tmp_path
 
 
@@ -141,7 +164,7 @@ def test_an_experiment_declares_the_code_it_calls(spec):
     experiment, spec = runs.check(spec)
     for defense in experiment.nets(spec):  # the nets carry hashes of their own
         nets.ensure(defense=defense, **WHERE)
-    if spec.get("attack") == "transfer":
+    if spec.get("attack") == "transfer" or spec["experiment"] == "adversarial_efficacy":
         nets.ensure(defense="none", **WHERE | {"seed": 1})
     card = {}
     names = called(lambda: card.update(cards.compute(experiment, spec, device="cpu", progress=False)))

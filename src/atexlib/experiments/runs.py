@@ -11,11 +11,14 @@ from .. import checks
 from . import cards, nets, provenance, store
 from .cards import Card, Experiment, Spec
 from .costs import COST
+from .efficacy import EFFICACY, THEOREM
+from .smoothness import SMOOTHNESS
 from .tables import ATTACKS, BUDGET, OTHER, TABLE
 from .variants import VARIANT
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (TABLE, ATTACKS, BUDGET, OTHER, VARIANT, COST)
+    experiment.name: experiment
+    for experiment in (TABLE, ATTACKS, BUDGET, OTHER, VARIANT, COST, SMOOTHNESS, EFFICACY, THEOREM)
 }
 
 

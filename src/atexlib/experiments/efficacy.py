@@ -1,0 +1,162 @@
+"""The experiments on predictions: does ATEX help adversarial training (Figure 5), and Theorem 1 in numbers."""
+
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import adversarial, data, explainers, models, training
+from ..ascent import Ball
+from ..input_manipulation import of_class
+from ..neighbours import orthogonal_ascent
+from . import attacks, iterations, nets
+from .cards import Experiment, Spec
+from .measure import _plain as plain
+from .presets import PRESETS
+from .provenance import declared
+from .tables import summary
+
+FGSM_EPS = 0.1
+L2_EPS = 1.5
+PGD_STEPS = 20
+PGD_STARTS = 2
+JUDGED = 2  # test images, as a multiple of those a preset manipulates
+EPOCHS = 1
+RECIPES = ("once", "refresh")
+DIRECTIONS = ("random", "transfer", "orthogonal", "pgd l2", "pgd")
+
+
+def adversarial_efficacy(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
+    """Train a net adversarially after some iterations of a defence; which test images does it then classify rightly?
+
+    `before` and `fgsm`: images of a new round of FGSM, before and after that training. `clean`, and DIRECTIONS: see
+    `other_directions`. The spec's `share` is that of the training images of which FGSM images are added.
+    """
+    place = {key: spec[key] for key in ("dataset", "seed", "preset")}
+    size = PRESETS[spec["preset"]]
+    if spec["share"] > 1 or (spec["recipe"] == "refresh" and spec["share"] != 1):
+        raise ValueError(f"the share is {spec['share']}; pass at most 1, and 1 with the recipe refresh.")
+    model = iterations.after(spec["iterations"], defense=spec["defense"], device=device, progress=progress, **place)
+    train = attacks.first_images(spec["dataset"], "train", size.defense_images)
+    refresh = spec["recipe"] == "refresh"
+    start = time.perf_counter()
+    hardened = adversarial.adversarial_training(
+        model,
+        train.images,
+        train.labels,
+        eps=FGSM_EPS,
+        count=None if refresh else max(1, round(spec["share"] * len(train.labels))),
+        refresh=refresh,
+        epochs=EPOCHS,
+        batch_size=size.batch_size,
+        device=device,
+        generator=torch.Generator().manual_seed(spec["seed"]),
+        progress=progress,
+    )
+    seconds = time.perf_counter() - start
+    test = attacks.first_images(spec["dataset"], "test", JUDGED * size.images)
+    x, y = test.images.to(device), test.labels.to(device)
+    other = nets.trained(dataset=spec["dataset"], seed=(spec["seed"] + 1) % 3, preset=spec["preset"], device=device)
+    elsewhere = other_directions(hardened, other, x, y, seed=spec["seed"])
+    right = {
+        "before": _right(model, adversarial.fgsm(model, x, y, eps=FGSM_EPS), y),
+        "clean": _right(hardened, x, y),
+        "fgsm": _right(hardened, adversarial.fgsm(hardened, x, y, eps=FGSM_EPS), y),
+        **{name: _right(hardened, z, y) for name, z in elsewhere.items()},
+    }
+    return {"training seconds": round(seconds, 1), **{name: summary(values) for name, values in right.items()}}
+
+
+def other_directions(model: nn.Module, other: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> dict[str, Tensor]:
+    """Images (N, C, H, W) attacked in other directions than that of FGSM on this net.
+
+    `random`: a random corner of FGSM's ball. `transfer`: FGSM on another net. `orthogonal`: 20 steps up the loss
+    orthogonally to its gradient at x, in FGSM's ball (clipping to [0, 1] comes last and bends the angle a little).
+    `pgd`: 20 steps and two starts in FGSM's ball. `pgd l2`: the same in an L2 ball of radius 1.5.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ball = Ball(x, FGSM_EPS, "linf", (0.0, 1.0))
+    slope = adversarial.loss_gradient(model, x, y)
+    search = {"steps": PGD_STEPS, "starts": PGD_STARTS, "generator": generator}
+    with models.frozen(model):
+        sideways = orthogonal_ascent(
+            lambda z: F.cross_entropy(model(z), y, reduction="none"),
+            x, slope, radius=FGSM_EPS, steps=PGD_STEPS, generator=generator,
+        )  # fmt: skip
+    return {
+        "random": ball.corner(generator),
+        "transfer": adversarial.fgsm(other, x, y, eps=FGSM_EPS),
+        "orthogonal": ball.project(sideways),
+        "pgd l2": adversarial.pgd(model, x, y, eps=L2_EPS, norm="l2", **search),
+        "pgd": adversarial.pgd(model, x, y, eps=FGSM_EPS, **search),
+    }
+
+
+def _right(model: nn.Module, x: Tensor, y: Tensor) -> list[float]:
+    return (training.predict(model, x).argmax(1) == y).int().tolist()
+
+
+def theorem1(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
+    """1 + the cosine between the loss gradient and a gradient map, in float64: 0 where they are exactly antiparallel.
+
+    The loss is cross entropy towards the predicted class; the maps explain its `probability`, its `log-probability` and
+    its `logit`. `missing` counts images at which a gradient is zero in float64.
+    """
+    place = {key: spec[key] for key in ("dataset", "defense", "seed", "preset")}
+    model = nets.trained(device=device, **place).double()
+    x = attacks.first_images(spec["dataset"], "test", PRESETS[spec["preset"]].images).images.to(device).double()
+    target = training.predict(model, x).argmax(1)
+    delta = adversarial.loss_gradient(model, x, target)
+    outputs = {
+        "probability": lambda logits: logits.softmax(1),
+        "log-probability": lambda logits: logits.log_softmax(1),
+        "logit": lambda logits: logits,
+    }
+    found = {name: 1 + _cosine(delta, _gradient_of(model, x, target, output)) for name, output in outputs.items()}
+    confidence = of_class(training.predict(model, x).softmax(1), target)
+    return {name: summary(plain(values)) for name, values in {**found, "confidence": confidence}.items()}
+
+
+def _gradient_of(model: nn.Module, x: Tensor, target: Tensor, output: object) -> Tensor:
+    """Gradient of one class's entry of `output(logits)` by the image."""
+    return explainers.gradient(nn.Sequential(model, _Output(output)), x, target)
+
+
+class _Output(nn.Module):
+    def __init__(self, function: object) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.function(logits)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine (B,) of two batches, nan where one of them is zero."""
+    a, b = a.flatten(1), b.flatten(1)
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+
+
+EFFICACY = Experiment(
+    "adversarial_efficacy",
+    {
+        "dataset": data.DATASETS,
+        "defense": iterations.ITERATED,
+        "iterations": int,
+        "share": float,
+        "recipe": RECIPES,
+        "seed": int,
+        "preset": tuple(PRESETS),
+    },
+    adversarial_efficacy,
+    declared("training", "defenses", "iterations", "adversarial", "efficacy"),
+    lambda spec: ["none"],
+)
+THEOREM = Experiment(
+    "theorem1",
+    {"dataset": data.DATASETS, "defense": nets.DEFENSES, "seed": int, "preset": tuple(PRESETS)},
+    theorem1,
+    declared("training", "adversarial", "theorem1"),
+    lambda spec: [spec["defense"]],
+)

@@ -1,0 +1,128 @@
+"""How a map looks and whether it is right: roughness, mass on the object, deletion and insertion curves."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from . import checks, explainers
+from .explainers import Target, normalize
+from .input_manipulation import of_class
+from .training import predict
+
+
+def total_variation(maps: Tensor) -> Tensor:
+    """Roughness of each map: differences of neighbouring pixels, summed, of absolute values that sum to one.
+
+    Args:
+        maps: (B, C, H, W), floats; signs and scale do not matter.
+
+    Returns:
+        (B,), 0 for a map of one value, at most 4 (every pixel of weight lies beside empty ones).
+
+    Raises:
+        ValueError: maps of a wrong shape or type, or with nan.
+
+    Source: Rudin et al. 1992, the anisotropic form.
+    """
+    checks.batch("maps", maps)
+    size = normalize(maps, by="l1")
+    return sum(size.diff(dim=axis).abs().sum((1, 2, 3)) for axis in (2, 3))
+
+
+def mass_on(maps: Tensor, mask: Tensor) -> Tensor:
+    """Share of each map's absolute values that lies on a mask: (B,) in [0, 1].
+
+    Args:
+        maps: (B, C, H, W), floats.
+        mask: of the same shape, true or 1 on the object, for instance `x > 0` for clothes on black.
+
+    Raises:
+        ValueError: shapes that differ; maps with nan.
+    """
+    checks.batch("maps", maps)
+    checks.same_shape("mask", mask, "maps", maps)
+    return (normalize(maps, by="l1") * mask).sum((1, 2, 3))
+
+
+def deletion(
+    model: nn.Module, x: Tensor, maps: Tensor, target: Target = None, *, steps: int = 28, baseline: float = 0.0
+) -> Tensor:
+    """Probability of a class while pixels are taken away, those first where the map is largest.
+
+    A map that names the pixels the net uses makes the probability fall early. See `area`.
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W).
+        maps: (B, 1 or C, H, W); a pixel's importance is the sum of absolute values over its channels.
+        target: class or classes (B,); the predicted class if None.
+        steps: number of equal portions in which the pixels go.
+        baseline: value of a pixel that was taken away.
+
+    Returns:
+        (B, steps + 1): the probability with nothing, ..., all pixels taken away.
+
+    Raises:
+        ValueError: shapes that do not fit; more steps than pixels; a target out of range.
+
+    Source: Petsiuk et al. 2018.
+    """
+    return _curve(model, x, maps, target, steps=steps, baseline=baseline, insert=False)
+
+
+def insertion(
+    model: nn.Module, x: Tensor, maps: Tensor, target: Target = None, *, steps: int = 28, baseline: float = 0.0
+) -> Tensor:
+    """Probability of a class while pixels are put onto an empty image: arguments, shapes and errors as `deletion`.
+
+    A map that names the pixels the net uses makes the probability rise early.
+
+    Source: Petsiuk et al. 2018.
+    """
+    return _curve(model, x, maps, target, steps=steps, baseline=baseline, insert=True)
+
+
+def area(curves: Tensor) -> Tensor:
+    """Area under curves (B, steps + 1) over [0, 1] by the trapezoidal rule: (B,)."""
+    return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
+
+
+@torch.no_grad()
+def _curve(
+    model: nn.Module, x: Tensor, maps: Tensor, target: Target, *, steps: int, baseline: float, insert: bool
+) -> Tensor:
+    checks.batch("x", x)
+    checks.batch("maps", maps)
+    if maps.shape[1] not in (1, x.shape[1]) or (len(maps), *maps.shape[2:]) != (len(x), *x.shape[2:]):
+        raise ValueError(f"maps have shape {tuple(maps.shape)} and x {tuple(x.shape)}; pass one map for each image.")
+    checks.number("baseline", baseline, low=-torch.inf)
+    size = maps.abs().sum(1).flatten(1)
+    checks.count("steps", steps, high=size.shape[1])
+    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(len(x), 1, 1, *x.shape[2:])
+    gone = torch.linspace(0, size.shape[1], steps + 1, device=x.device).round().view(1, -1, 1, 1, 1)
+    keep = (rank < gone) if insert else (rank >= gone)
+    images = torch.where(keep, x.unsqueeze(1), torch.as_tensor(baseline, dtype=x.dtype, device=x.device))
+    if target is None:
+        target = predict(model, x).argmax(1)
+    elif isinstance(target, int):
+        target = torch.full((len(x),), target, device=x.device)
+    logits = predict(model, images.flatten(0, 1))
+    checks.labels("target", target, size=len(x), classes=logits.shape[1])
+    return of_class(logits.softmax(1), target.repeat_interleave(steps + 1)).view(len(x), steps + 1)
+
+
+def blurred_gradient(
+    model: nn.Module, x: Tensor, target: Target = None, *, create_graph: bool = False, sigma: float = 1.0
+) -> Tensor:
+    """Absolute gradient, smoothed by a Gaussian: the trivial way to a smooth map, and an explainer like the others.
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W).
+        target: class or classes to explain; the predicted class if None.
+        create_graph: keep the graph, so that the map can be differentiated.
+        sigma: standard deviation of the Gaussian in pixels, cut off at 3 sigma.
+    """
+    checks.number("sigma", sigma, open_low=True)
+    maps = explainers.gradient(model, x, target, create_graph=create_graph).abs()
+    return gaussian_blur(maps, [2 * round(3 * sigma) + 1] * 2, [sigma] * 2)
