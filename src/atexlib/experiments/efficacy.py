@@ -21,7 +21,7 @@ FGSM_EPS = 0.1
 L2_EPS = 1.5
 PGD_STEPS = 20
 PGD_STARTS = 2
-JUDGED = 2  # test images, as a multiple of those a preset manipulates
+TRAINED = 2  # this fraction of the images that a preset defends on
 EPOCHS = 1
 RECIPES = ("once", "refresh")
 DIRECTIONS = ("random", "transfer", "orthogonal", "pgd l2", "pgd")
@@ -38,7 +38,7 @@ def adversarial_efficacy(spec: Spec, *, device: str, progress: bool) -> dict[str
     if spec["share"] > 1 or (spec["recipe"] == "refresh" and spec["share"] != 1):
         raise ValueError(f"the share is {spec['share']}; pass at most 1, and 1 with the recipe refresh.")
     model = iterations.after(spec["iterations"], defense=spec["defense"], device=device, progress=progress, **place)
-    train = attacks.first_images(spec["dataset"], "train", size.defense_images)
+    train = attacks.first_images(spec["dataset"], "train", size.defense_images // TRAINED)
     refresh = spec["recipe"] == "refresh"
     start = time.perf_counter()
     hardened = adversarial.adversarial_training(
@@ -55,7 +55,7 @@ def adversarial_efficacy(spec: Spec, *, device: str, progress: bool) -> dict[str
         progress=progress,
     )
     seconds = time.perf_counter() - start
-    test = attacks.first_images(spec["dataset"], "test", JUDGED * size.images)
+    test = attacks.first_images(spec["dataset"], "test", size.images)
     x, y = test.images.to(device), test.labels.to(device)
     other = nets.trained(dataset=spec["dataset"], seed=(spec["seed"] + 1) % 3, preset=spec["preset"], device=device)
     elsewhere = other_directions(hardened, other, x, y, seed=spec["seed"])
