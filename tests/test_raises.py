@@ -19,12 +19,14 @@ from torch import nn
 import atexlib.atex
 from atexlib import __main__ as command_line
 from atexlib import (
+    adversarial,
     ascent,
     chapters,
     data,
     defenses,
     experiments,
     explainers,
+    faithfulness,
     intervals,
     metrics,
     models,
@@ -99,6 +101,19 @@ def cell(_, **changes):
     experiments.run_or_load(CELL | changes)
 
 
+def harden(net, images=X, y=Y, **options):
+    adversarial.adversarial_training(net, images, y, **{"eps": 0.1, "epochs": 1, **options})
+
+
+def curve(net, x=X, maps=X, **options):
+    faithfulness.deletion(net, x, maps, **{"steps": 4, **options})
+
+
+PREDICTIONS = {  # attacks on predictions
+    "loss_gradient": lambda net, x=X, y=Y: adversarial.loss_gradient(net, x, y),
+    "fgsm": lambda net, x=X, y=Y, **options: adversarial.fgsm(net, x, y, **{"eps": 0.1, **options}),
+    "pgd": lambda net, x=X, y=Y, **options: adversarial.pgd(net, x, y, **{"eps": 0.1, "steps": 1, **options}),
+}
 max_min, min_max = (functools.partial(worst, function) for function in (stability.max_min, stability.min_max))
 ATTACKS = {"manipulate": attack, "average_case": average, "max_min": max_min, "min_max": min_max}
 FUNCTIONS = {  # what runs a net on images
@@ -107,11 +122,17 @@ FUNCTIONS = {  # what runs a net on images
     "fit": fit,
     "accuracy": lambda net, x: training.accuracy(net, x, Y),
     "predict": training.predict,
+    "adversarial_training": harden,
+    "blurred_gradient": faithfulness.blurred_gradient,
+    "deletion": curve,
+    "insertion": lambda net, x: faithfulness.insertion(net, x, X, steps=4),
+    **PREDICTIONS,
 }
 METRICS = (metrics.spearman, metrics.topk_intersection, metrics.ssim)
 
+OF_X = {*explainers.EXPLAINERS, *ATTACKS, *PREDICTIONS, "blurred_gradient", "deletion", "insertion"}
 BATCHES = {  # what takes a batch: the name in the message, and the call
-    **{name: ("x" if name in {**explainers.EXPLAINERS, **ATTACKS} else "images", f) for name, f in FUNCTIONS.items()},
+    **{name: ("x" if name in OF_X else "images", f) for name, f in FUNCTIONS.items()},
     **{f"{m.__name__} a": ("a", lambda _, x, m=m: m(x, X)) for m in METRICS},
     **{f"{m.__name__} b": ("b", lambda _, x, m=m: m(X, x)) for m in METRICS},
     "fit validation": ("validation images", lambda net, x: fit(net, validation=(x, Y))),
@@ -126,6 +147,9 @@ BATCHES = {  # what takes a batch: the name in the message, and the call
     **{f"{name} phi": ("phi", lambda _, x, f=f: f(X, x)) for name, f in SAMPLES.items()},
     "random_region": ("x", lambda _, x: objectives.Targeted.random_region(x, 3)),
     "TargetMap": ("map", lambda _, x: objectives.TargetMap(x)),
+    "deletion maps": ("maps", lambda net, x: curve(net, maps=x)),
+    "total_variation": ("maps", lambda _, x: faithfulness.total_variation(x)),
+    "mass_on": ("maps", lambda _, x: faithfulness.mass_on(x, X > 0)),
 }
 BAD_BATCHES = {
     "one image": (X[0], r"has shape \(1, 8, 8\); pass \(B, C, H, W\), one image as x\.unsqueeze\(0\)"),
@@ -156,6 +180,12 @@ NUMBERS = {  # what takes a number: the name in the message, further bad values,
     "ssim data_range": ("data_range", [0], lambda _, v: metrics.ssim(X, X, data_range=v)),
     "fit lr": ("lr", [0], lambda net, v: fit(net, lr=v)),
     "fit weight_decay": ("weight_decay", [], lambda net, v: fit(net, weight_decay=v)),
+    "fgsm eps": ("eps", [], lambda net, v: PREDICTIONS["fgsm"](net, eps=v)),
+    "pgd eps": ("eps", [], lambda net, v: PREDICTIONS["pgd"](net, eps=v)),
+    "pgd step_size": ("step_size", [0], lambda net, v: PREDICTIONS["pgd"](net, step_size=v)),
+    "adversarial_training eps": ("eps", [], lambda net, v: harden(net, eps=v)),
+    "adversarial_training lr": ("lr", [0], lambda net, v: harden(net, lr=v)),
+    "blurred_gradient sigma": ("sigma", [0], lambda net, v: faithfulness.blurred_gradient(net, X, sigma=v)),
     "ConvNet beta": ("beta", [0], lambda _, v: models.ConvNet(beta=v)),
     "with_softplus beta": ("beta", [0], lambda net, v: models.with_softplus(net, v)),
     **{
@@ -202,6 +232,13 @@ COUNTS = {  # what takes a whole number: the name in the message, further bad va
         )
         for n in ("epochs", "batch_size", *more)
     },
+    "pgd steps": ("steps", [0], lambda net, v: PREDICTIONS["pgd"](net, steps=v)),
+    "pgd starts": ("starts", [0], lambda net, v: PREDICTIONS["pgd"](net, starts=v)),
+    **{
+        f"adversarial_training {n}": (n, bad, lambda net, v, n=n: harden(net, **{n: v}))
+        for n, bad in {"count": [0, 4], "epochs": [0], "batch_size": [0]}.items()
+    },
+    "deletion steps": ("steps", [0, 65], lambda net, v: curve(net, steps=v)),
     "smooth_maps batch_size": ("batch_size", [0], lambda net, v: atexlib.atex.smooth_maps(net, X, batch_size=v)),
     "smooth_maps samples": ("samples", [0], lambda net, v: atexlib.atex.smooth_maps(net, X, samples=v)),
     "orthogonal_ascent steps": ("steps", [0], lambda _, v: SAMPLES["orthogonal_ascent"](X, steps=v)),
@@ -232,6 +269,7 @@ WORDS = [  # what takes a name: id, the call, the wrong name, the one that was m
         for name, f in ATTACKS.items()
     ],
     ("max_min norm", lambda net, v: max_min(net, norm=v), "L2", "l2"),
+    ("pgd norm", lambda net, v: PREDICTIONS["pgd"](net, norm=v), "L2", "l2"),
     ("min_max norm", lambda net, v: min_max(net, norm=v), "Linf", "linf"),
     ("normalize by", lambda _, v: explainers.normalize(X, by=v), "maximum", "max"),
     ("grad_cam layer", lambda net, v: explainers.grad_cam(net, X, layer=v), "cnov1", "conv1"),
@@ -283,6 +321,8 @@ LABELS = {
     "fit": ("labels", lambda net, y: fit(net, labels=y)),
     "fit validation": ("validation labels", lambda net, y: fit(net, validation=(X, y))),
     "accuracy": ("labels", lambda net, y: training.accuracy(net, X, y)),
+    "adversarial_training": ("labels", lambda net, y: harden(net, y=y)),
+    **{name: ("labels", lambda net, y, f=f: f(net, y=y)) for name, f in PREDICTIONS.items()},
     **{name: ("labels", lambda net, y, f=f: f(net, y=y)) for name, f in TRAINERS.items()},
     **{
         f"{name} validation": ("validation labels", lambda net, y, f=f: f(net, validation=(X, y)))
@@ -296,6 +336,8 @@ GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
     "random_region": lambda _, **options: objectives.Targeted.random_region(X, 3, **options),
     "bootstrap": lambda _, **options: intervals.bootstrap(X.flatten(), **options),
     "fit": fit,
+    "pgd": PREDICTIONS["pgd"],
+    "adversarial_training": harden,
     **TRAINERS,
     **{name: lambda _, f=f, **options: f(X, **options) for name, f in SAMPLES.items()},
     "two_level": lambda _, **options: intervals.two_level(X[:, 0, 0], **options),
@@ -309,6 +351,7 @@ DEVICES = {
     "train": train,
     "trained": trained,
     "fit": fit,
+    "adversarial_training": harden,
     "command line": lambda _, device: command_line.main([*RUN, "--device", device]),
 }
 

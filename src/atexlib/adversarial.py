@@ -172,12 +172,12 @@ def adversarial_training(
     checks.number("eps", eps)
     check_schedule(epochs, batch_size, lr)
     generator, device = checks.generator(generator), checks.device(device)
-    check_examples(model, images, labels)
     checks.batch("images", images, bounds=(0.0, 1.0))
     if count is not None:
         checks.count("count", count, high=len(images))
         if refresh:
             raise ValueError(f"count is {count} with refresh=True, which makes an FGSM image of each image; drop one.")
+    check_examples(model, images, labels)
     images, labels = images.to(device), labels.to(device).long()
     if not refresh:
         made = fgsm(working_copy(model, device), images[:count], labels[:count], eps=eps)

@@ -1,0 +1,114 @@
+"""How a map looks and whether it is right: closed forms, plain loops, SciPy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import seeded
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from atexlib import explainers, faithfulness, training
+
+
+def test_total_variation_of_simple_maps():
+    flat, dot, halves = torch.ones(1, 1, 6, 6), torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 6, 6)
+    dot[0, 0, 2, 3] = -7.0
+    halves[0, 0, :, :3] = 1
+    found = [faithfulness.total_variation(maps).item() for maps in (flat, dot, halves)]
+    assert found == pytest.approx([0, 4, 6 / 18])
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 100))
+def test_total_variation_equals_a_loop_and_knows_no_scale(seed, scale):
+    maps = torch.randn(2, 2, 5, 4, generator=seeded(seed), dtype=torch.float64)
+    a = maps[0].abs().numpy() / maps[0].abs().sum().item()
+    expected = np.abs(np.diff(a, axis=1)).sum() + np.abs(np.diff(a, axis=2)).sum()
+    assert faithfulness.total_variation(-scale * maps)[0].item() == pytest.approx(expected)
+    assert 0 <= expected <= 4
+
+
+def test_mass_on_a_mask():
+    maps = torch.tensor([[[[1.0, -3.0], [4.0, 2.0]]]])
+    assert faithfulness.mass_on(maps, torch.tensor([[[[True, True], [False, False]]]])).item() == pytest.approx(0.4)
+
+
+class Logistic(nn.Module):
+    """Two classes, the second's logit is the weighted sum of the pixels."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x):
+        score = (x * self.weight).sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+@pytest.mark.parametrize("insert", [False, True])
+def test_curves_equal_a_loop_over_pixels(x, insert):
+    weight = torch.randn(1, 8, 8, generator=seeded(4), dtype=torch.float64)
+    net, maps = Logistic(weight), torch.randn(x.shape, generator=seeded(5), dtype=torch.float64)
+    function = faithfulness.insertion if insert else faithfulness.deletion
+    found = function(net, x, maps, 1, steps=16, baseline=0.3)
+    assert found.shape == (len(x), 17)
+    for image, one, curve in zip(x, maps, found, strict=True):
+        order = sorted(range(64), key=lambda i, one=one: -one.abs().flatten()[i].item())
+        for step in range(17):
+            first = order[: 4 * step]
+            changed = torch.full((64,), 0.3, dtype=torch.float64) if insert else image.flatten().clone()
+            changed[first] = image.flatten()[first] if insert else 0.3
+            p = 1 / (1 + math.exp(-(changed * weight.flatten()).sum().item()))
+            assert curve[step].item() == pytest.approx(p)
+
+
+def test_the_right_order_falls_fastest(x):
+    """Positive weights: no order makes deletion's area smaller than that of the map w x, none insertion's larger."""
+    weight = torch.rand(1, 8, 8, generator=seeded(4), dtype=torch.float64)
+    net = Logistic(weight)
+    best = x * weight
+    other = torch.randn(x.shape, generator=seeded(6), dtype=torch.float64)
+    fall = [faithfulness.area(faithfulness.deletion(net, x, maps, 1)) for maps in (best, other)]
+    rise = [faithfulness.area(faithfulness.insertion(net, x, maps, 1)) for maps in (best, other)]
+    assert (fall[0] < fall[1]).all()
+    assert (rise[0] > rise[1]).all()
+
+
+def test_curves_go_from_the_image_to_the_empty_image_and_back(net, x):
+    maps = explainers.gradient(net, x)
+    target = training.predict(net, x).argmax(1)
+    rows = torch.arange(len(x))
+    whole = training.predict(net, x).softmax(1)[rows, target]
+    empty = training.predict(net, torch.zeros_like(x)).softmax(1)[rows, target]
+    fall, rise = (f(net, x, maps, steps=7) for f in (faithfulness.deletion, faithfulness.insertion))
+    torch.testing.assert_close(fall[:, [0, -1]], torch.stack([whole, empty], 1))
+    torch.testing.assert_close(rise[:, [-1, 0]], torch.stack([whole, empty], 1))
+
+
+def test_area_of_a_straight_line():
+    assert faithfulness.area(torch.tensor([[0.0, 0.5, 1.0], [2.0, 2.0, 2.0]])).tolist() == [0.5, 2.0]
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+def test_blurred_gradient_equals_scipy(net, sigma):
+    x = torch.rand(2, 1, 8, 8, generator=seeded(7), dtype=torch.float64)
+    found = faithfulness.blurred_gradient(net, x, 1, sigma=sigma)
+    radius = round(3 * sigma)
+    if radius >= 8:
+        pytest.skip("the kernel is wider than the map")
+    for image, one in zip(explainers.gradient(net, x, 1).abs(), found, strict=True):
+        expected = gaussian_filter(image[0].numpy(), sigma, mode="mirror", radius=radius)
+        np.testing.assert_allclose(one[0].numpy(), expected, atol=1e-10)
+
+
+def test_blurred_gradient_can_be_differentiated(net, x):
+    z = x[:1].clone().requires_grad_()
+    direction = torch.randn(z.shape, generator=seeded(8), dtype=torch.float64)
+    value = (faithfulness.blurred_gradient(net, z, 1, create_graph=True) * direction).sum()
+    slope = torch.autograd.grad(value, z)[0]
+    step = 1e-6 * torch.randn(z.shape, generator=seeded(9), dtype=torch.float64)
+    ends = [(faithfulness.blurred_gradient(net, x[:1] + s * step, 1) * direction).sum() for s in (1, -1)]
+    assert ((ends[0] - ends[1]) / 2).item() == pytest.approx((slope * step).sum().item(), rel=1e-4)
