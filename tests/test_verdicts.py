@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from atexlib.experiments import cards, claims, report, store, verdicts
+from atexlib.experiments import cards, claims, claims_predictions, report, store, verdicts
 from atexlib.experiments.runs import EXPERIMENTS
 from atexlib.intervals import Interval
 
@@ -149,3 +149,76 @@ def test_a_curve_has_a_point_for_each_card():
     assert line.get_xydata().tolist() == [[0.02, 0.5], [0.1, 0.25]]
     assert len(ax.collections) == 1
     plt.close(figure)
+
+
+def predictions(value, *, seeds=(0, 1), kinds=("atex", "plain", "naive", "atex_ascent"), **spec):
+    """Cards of adversarial efficacy and of smoothness whose numbers are `value(defense, iterations)`."""
+    for dataset in claims.PAPER_DATA:
+        for defense in kinds:
+            for count in range(6):
+                for seed in seeds:
+                    where = {"dataset": dataset, "defense": defense, "iterations": count, "seed": seed, "attack": None}
+                    for metrics in value(defense, count):
+                        kind = "adversarial_efficacy" if "fgsm" in metrics else "smoothness"
+                        keys = {"share": 1.0, "recipe": "once", **spec} if "fgsm" in metrics else {"map": "gradient"}
+                        put(kind, {name: [v, v + 0.01] for name, v in metrics.items()}, **where, **keys)
+
+
+def put(kind, metrics, **spec):
+    experiment = EXPERIMENTS[kind]
+    spec = {"experiment": kind, **{key: spec[key] for key in experiment.keys if key in spec}, "preset": "smoke"}
+    card = {"spec": spec, "metrics": {k: {"values": v} for k, v in metrics.items()}, "provenance": {"device": "cpu"}}
+    path = store.place(cards.card_name(experiment, experiment.check(spec)))
+    store.write(path, lambda temporary: Path(temporary).write_text(json.dumps(card)))
+
+
+def rising(defense, count):
+    gain = {"plain": 0.0, "naive": 0.3, "atex_ascent": 0.4, "atex": 0.1}[defense] * count
+    yield {"ssim max": 0.1 + gain, "variation": 2 - gain, "mass": 0.3 + gain, "spearman": gain, "topk": -gain}
+    others = dict.fromkeys(claims_predictions.DIRECTIONS, 0.1 + 0.5 * gain)
+    yield {"fgsm": 0.2 + gain, **others}
+
+
+def test_the_claims_on_predictions_come_out_as_the_cards_say():
+    predictions(rising)
+    found = {name: claim.cells("atex") for name, claim in claims_predictions.CLAIMS.items()}
+    assert found["T7"]["mnist, ssim max, 3 iterations"].mean == pytest.approx(0.3)
+    assert found["T8"]["mnist, variation, 2 iterations"].mean == pytest.approx(0.2)
+    assert found["T9"]["mnist, 5 iterations against none"].mean == pytest.approx(0.5)
+    assert found["T9"]["mnist, 5 iterations against as much plain training"].mean == pytest.approx(0.5)
+    assert found["T11"]["mnist, pgd"].mean == pytest.approx(0.1)
+    assert found["T12"]["mnist, spearman"].mean == pytest.approx(1)
+    assert found["T12"]["mnist, topk"].mean == pytest.approx(-1)
+    said = {name: verdicts.verdict(cells.values()) for name, cells in found.items()}
+    assert said == {
+        "T7": "reproduced", "T8": "reproduced", "T9": "reproduced", "T10": "open", "T11": "reproduced", "T12": "partly",
+        "T14": "open",
+    }  # fmt: skip
+
+
+def test_fewer_samples_are_compared_with_all_of_them():
+    predictions(rising)
+    for share in claims_predictions.SHARES:
+        predictions(lambda defense, count: [{"fgsm": 0.15 + 0.1 * (count == 5)}], kinds=("atex",), share=share)
+    cells = claims_predictions.CLAIMS["T10"].cells("atex")
+    assert all(cell.mean == pytest.approx(0.05) for cell in cells.values())
+    assert len(cells) == 6
+
+
+@pytest.mark.parametrize(("error", "expected"), [(1e-12, "reproduced"), (1e-6, "partly"), (0.0, "reproduced")])
+def test_theorem_1_is_judged_by_its_worst_image(error, expected):
+    for dataset in claims.PAPER_DATA:
+        metrics = {"probability": [0.0, error, None], "log-probability": [0.0, -1e-13, None], "logit": [0.3, 0.1, 0.2]}
+        put("theorem1", metrics, dataset=dataset, defense="none", seed=0)
+    cells = claims_predictions.CLAIMS["T14"].cells("atex")
+    assert verdicts.verdict(cells.values()) == expected
+    digits = -8 - math.log10(max(error, 1e-17))
+    assert cells["mnist, probability"].mean == pytest.approx(digits)
+
+
+def test_the_scatter_holds_one_point_a_net():
+    assert claims_predictions.scatter("mnist", "atex", "spearman") is None
+    predictions(rising)
+    points = claims_predictions.scatter("mnist", "atex", "spearman")
+    assert points.shape == (2, 9, 2)
+    assert points[0, 5].tolist() == pytest.approx([0.505, 0.705])

@@ -14,6 +14,7 @@ NAMES = {
     "naive": "naive",
     "atex": "ATEX",
     "atex_ascent": "ATEX with ascent (ours)",
+    "plain": "plain training (control)",
     "spearman": "Spearman",
     "topk": "top-50",
     "ssim": "SSIM",
