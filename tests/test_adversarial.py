@@ -77,9 +77,9 @@ def test_an_attack_stays_in_its_ball_and_more_starts_never_weaken_it(net, x, lab
 
 
 def test_margin_is_below_zero_exactly_where_the_prediction_is_wrong():
-    logits = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [0.0, -1.0, 5.0]])
-    found = adversarial.margin(logits, torch.tensor([0, 1, 1]))
-    assert found.tolist() == [1.0, -1.0, -6.0]
+    logits = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [0.0, -1.0, 5.0], [-3.0, -1.0, -2.0]])
+    found = adversarial.margin(logits, torch.tensor([0, 1, 1, 1]))
+    assert found.tolist() == [1.0, -1.0, -6.0, 1.0]
 
 
 def test_many_images_are_worked_through_in_batches(monkeypatch, net, x, labels):
@@ -168,3 +168,21 @@ def test_the_fgsm_images_are_made_once_of_the_first_images(trained, digits, monk
     assert torch.equal(y, digits.labels[:30])
     assert (made - x).abs().max() <= 0.1 + 1e-6
     assert pools == [430]
+
+
+def test_refreshed_images_are_made_of_the_net_as_it_then_is(trained, digits, monkeypatch):
+    seen = []
+    real = adversarial.fgsm
+
+    def watch(net, x, y, *, eps):
+        seen.append(net.fc2.weight.detach().clone())
+        return real(net, x, y, eps=eps)
+
+    monkeypatch.setattr(adversarial, "fgsm", watch)
+    adversarial.adversarial_training(
+        trained, digits.images[:60], digits.labels[:60], eps=0.1, refresh=True, epochs=1, batch_size=20
+    )
+    assert len(seen) == 3
+    assert torch.equal(seen[0], trained.fc2.weight)
+    assert not torch.equal(seen[1], seen[0])
+    assert not torch.equal(seen[2], seen[1])
