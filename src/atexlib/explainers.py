@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import checks
+from .lrp import relevance
 from .models import logits_of
 
 Target = int | Tensor | None
@@ -189,12 +190,44 @@ def grad_cam(
     return cam if create_graph else cam.detach()
 
 
+def lrp(
+    model: nn.Module, x: Tensor, target: Target = None, *, create_graph: bool = False, layer: str | None = None
+) -> Tensor:
+    """Layer-wise relevance propagation: the class's relevance, one at its logit, passed back to the pixels.
+
+    Args:
+        model: net that returns logits (B, C), made of the layers for which `lrp.relevance` has a rule.
+        x: images (B, C, H, W), floats.
+        target: class or classes to explain; the predicted class if None.
+        create_graph: keep the graph, so that the map can be differentiated by x and by the weights.
+        layer: read relevance at the output of the module of this name, at the input if None.
+
+    Returns:
+        Raw signed map, shape of x, or of that module's output.
+
+    Raises:
+        ValueError: x of a wrong shape, dtype or with nan; a target out of range; a layer without a rule.
+
+    Source: Bach et al. 2015; the rules are those of `lrp.relevance`.
+    """
+    checks.batch("x", x)
+
+    def start(logits: Tensor) -> Tensor:
+        z = logits.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(_pick(z, target).sum(), z)[0]
+
+    with torch.set_grad_enabled(create_graph):
+        return relevance(model, x, start, layer=layer)
+
+
 EXPLAINERS: dict[str, Explainer] = {
     "gradient": gradient,
     "gradient_x_input": gradient_x_input,
     "smoothgrad": smoothgrad,
     "integrated_gradients": integrated_gradients,
     "grad_cam": grad_cam,
+    "lrp": lrp,
 }
 
 

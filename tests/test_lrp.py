@@ -1,0 +1,149 @@
+"""LRP against zennit, finite differences and conservation."""
+
+import pytest
+import torch
+from conftest import seeded
+from torch import nn
+from torchvision import models as vision
+from zennit.attribution import Gradient
+from zennit.composites import EpsilonPlus
+from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+
+from atexlib import explainers, lrp, models
+
+X = torch.rand(2, 3, 32, 32, generator=seeded(1), dtype=torch.float64)
+TARGET = torch.tensor([1, 3])
+NETS = {
+    "ConvNet": (lambda: models.ConvNet(channels=3, side=32), []),
+    "softplus VGG": (lambda: models.with_softplus(vision.vgg11(num_classes=10), beta=5.0), [VGGCanonizer()]),
+    "VGG19": (lambda: vision.vgg19(num_classes=10), [VGGCanonizer()]),
+    "VGG11 with batch norm": (lambda: vision.vgg11_bn(num_classes=10), [VGGCanonizer()]),
+    "ResNet18": (lambda: vision.resnet18(num_classes=10), [ResNetCanonizer()]),
+    "ResNet50": (lambda: vision.resnet50(num_classes=10), [ResNetCanonizer()]),
+}
+
+
+def shaken(net, *, bias=True):
+    """Batch norms that do something; zennit folds them but leaves a factor of (1 + eps)^-1/2, so eps is zero here."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.0
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+            if bias:
+                module.running_mean.normal_(0, 0.2)
+                module.bias.data.normal_(0, 0.2)
+        elif not bias and getattr(module, "bias", None) is not None:
+            module.bias.data.zero_()
+    return net.double().eval()
+
+
+@pytest.fixture(autouse=True)
+def same_weights():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_values_equal_zennit(name):
+    make, canonizers = NETS[name]
+    net = shaken(make())
+    ours = explainers.lrp(net, X, TARGET)
+    with Gradient(model=net, composite=EpsilonPlus(canonizers=canonizers)) as attribution:
+        _, theirs = attribution(X.clone(), torch.eye(10, dtype=X.dtype)[TARGET])
+    torch.testing.assert_close(ours, theirs.detach(), atol=1e-8 * theirs.abs().max().item(), rtol=0)
+
+
+def densenet(**options):
+    return shaken(vision.DenseNet(8, (2, 2), 8, num_classes=10), **options)
+
+
+NO_BIAS = {
+    "DenseNet": densenet,
+    "ResNet18": lambda **options: shaken(vision.resnet18(num_classes=10), **options),
+    "VGG11": lambda **options: shaken(vision.vgg11(num_classes=10), **options),
+}
+
+
+@pytest.mark.parametrize("make", NO_BIAS.values(), ids=NO_BIAS)
+def test_without_biases_relevance_is_conserved(make, monkeypatch):
+    monkeypatch.setattr(lrp, "STABILIZER", 1e-15)
+    net = make(bias=False)
+    found = explainers.lrp(net, X, TARGET)
+    torch.testing.assert_close(found.sum((1, 2, 3)), torch.ones(2, dtype=X.dtype), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layer", ["relu", "layer2", "layer2.0.conv1", None])
+def test_relevance_at_a_layer_has_its_shape(layer):
+    net = shaken(vision.resnet18(num_classes=10), bias=False)
+    found = explainers.lrp(net, X, TARGET, layer=layer)
+    assert found.shape == {"relu": (2, 64, 16, 16), None: X.shape}.get(layer, (2, 128, 4, 4))
+    if layer in ("relu", "layer2", None):  # all relevance goes through these
+        torch.testing.assert_close(found.sum((1, 2, 3)), torch.ones(2, dtype=X.dtype), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("layer", [None, "features.denseblock2"])
+def test_gradients_on_a_densenet_equal_finite_differences(layer):
+    net = densenet()
+    x = X[:, :, :16, :16].clone().requires_grad_()
+    shape = explainers.lrp(net, x, TARGET, layer=layer).shape
+    probe = torch.randn(shape, generator=seeded(2), dtype=X.dtype)
+
+    def value(z):
+        return (explainers.lrp(net, z, TARGET, create_graph=True, layer=layer) * probe).sum()
+
+    variables = [x, net.features.conv0.weight, net.features.denseblock2.denselayer1.conv2.weight, net.classifier.weight]
+    slopes = torch.autograd.grad(value(x), variables)
+    for variable, slope in zip(variables, slopes, strict=True):
+        direction = torch.randn(variable.shape, generator=seeded(3), dtype=X.dtype)
+        ends = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                variable += sign * 1e-7 * direction
+            ends.append(value(x).item())
+            with torch.no_grad():
+                variable -= sign * 1e-7 * direction
+        numeric = (ends[0] - ends[1]) / 2e-7
+        assert (slope * direction).sum().item() == pytest.approx(numeric, rel=1e-4, abs=1e-8)
+
+
+def test_a_map_does_not_change_the_net_or_its_gradients():
+    net = shaken(vision.resnet18(num_classes=10))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    explainers.lrp(net, X, create_graph=True).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+class Odd(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), layer, nn.Flatten(), nn.Linear(4 * 30 * 30, 2)).double()
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class Hidden(Odd):
+    def forward(self, x):
+        return self.body(torch.sin(x))
+
+
+def test_a_layer_without_a_rule_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"no rule for body\.1 \(GELU\)"):
+        explainers.lrp(Odd(nn.GELU()), X, 0)
+    with pytest.raises(ValueError, match=r"no rule for <built-in method sin"):
+        explainers.lrp(Hidden(nn.ReLU()), X, 0)
+
+
+def test_a_replaced_layer_is_seen():
+    net = Odd(nn.ReLU())
+    explainers.lrp(net, X, 0)
+    net.body[1] = nn.GELU()
+    with pytest.raises(ValueError, match="GELU"):
+        explainers.lrp(net, X, 0)
+    net.body[1], net.body[3] = nn.ReLU(), nn.Linear(4 * 30 * 30, 5).double()
+    assert not torch.equal(explainers.lrp(net, X, 4), torch.zeros_like(X))
+
+
+def test_a_layer_is_named_or_else_the_nearest_is():
+    with pytest.raises(ValueError, match="layer2"):
+        explainers.lrp(shaken(vision.resnet18(num_classes=10)), X, 0, layer="layer22")
