@@ -27,8 +27,10 @@ from atexlib import (
     experiments,
     explainers,
     faithfulness,
+    heatmaps,
     intervals,
     metrics,
+    model_manipulation,
     models,
     neighbours,
     objectives,
@@ -109,6 +111,10 @@ def curve(net, x=X, maps=X, **options):
     faithfulness.deletion(net, x, maps, **{"steps": 4, **options})
 
 
+def fool(net, images=X, y=Y, **options):
+    model_manipulation.fool(net, images, y, **{"explainer": "gradient", "steps": 1, **options})
+
+
 PREDICTIONS = {  # attacks on predictions
     "loss_gradient": lambda net, x=X, y=Y: adversarial.loss_gradient(net, x, y),
     "fgsm": lambda net, x=X, y=Y, **options: adversarial.fgsm(net, x, y, **{"eps": 0.1, **options}),
@@ -123,6 +129,7 @@ FUNCTIONS = {  # what runs a net on images
     "accuracy": lambda net, x: training.accuracy(net, x, Y),
     "predict": training.predict,
     "adversarial_training": harden,
+    "fool": fool,
     "blurred_gradient": faithfulness.blurred_gradient,
     "deletion": curve,
     "insertion": lambda net, x: faithfulness.insertion(net, x, X, steps=4),
@@ -185,6 +192,9 @@ NUMBERS = {  # what takes a number: the name in the message, further bad values,
     "pgd step_size": ("step_size", [0], lambda net, v: PREDICTIONS["pgd"](net, step_size=v)),
     "adversarial_training eps": ("eps", [], lambda net, v: harden(net, eps=v)),
     "adversarial_training lr": ("lr", [0], lambda net, v: harden(net, lr=v)),
+    "fool weight": ("weight", [], lambda net, v: fool(net, weight=v)),
+    "fool lr": ("lr", [0], lambda net, v: fool(net, lr=v)),
+    "fool min_accuracy": ("min_accuracy", [1.5], lambda net, v: fool(net, min_accuracy=v)),
     "blurred_gradient sigma": ("sigma", [0], lambda net, v: faithfulness.blurred_gradient(net, X, sigma=v)),
     "ConvNet beta": ("beta", [0], lambda _, v: models.ConvNet(beta=v)),
     "with_softplus beta": ("beta", [0], lambda net, v: models.with_softplus(net, v)),
@@ -238,6 +248,7 @@ COUNTS = {  # what takes a whole number: the name in the message, further bad va
         f"adversarial_training {n}": (n, bad, lambda net, v, n=n: harden(net, **{n: v}))
         for n, bad in {"count": [0, 4], "epochs": [0], "batch_size": [0]}.items()
     },
+    **{f"fool {n}": (n, [0], lambda net, v, n=n: fool(net, **{n: v})) for n in ("steps", "look_every", "batch_size")},
     "deletion steps": ("steps", [0, 65], lambda net, v: curve(net, steps=v)),
     "smooth_maps batch_size": ("batch_size", [0], lambda net, v: atexlib.atex.smooth_maps(net, X, batch_size=v)),
     "smooth_maps samples": ("samples", [0], lambda net, v: atexlib.atex.smooth_maps(net, X, samples=v)),
@@ -269,6 +280,10 @@ WORDS = [  # what takes a name: id, the call, the wrong name, the one that was m
         for name, f in ATTACKS.items()
     ],
     ("max_min norm", lambda net, v: max_min(net, norm=v), "L2", "l2"),
+    ("fool loss", lambda net, v: fool(net, loss=v), "top_k", "topk"),
+    ("fool explainer", lambda net, v: fool(net, explainer=v), "gradcam", "grad_cam"),
+    ("heatmap explainer", lambda net, v: heatmaps.heatmap(net, X, Y, explainer=v), "lpr", "lrp"),
+    ("measured_loss", lambda _, v: model_manipulation.measured_loss(v, X, X), "centre_mass", "center_mass"),
     ("pgd norm", lambda net, v: PREDICTIONS["pgd"](net, norm=v), "L2", "l2"),
     ("min_max norm", lambda net, v: min_max(net, norm=v), "Linf", "linf"),
     ("normalize by", lambda _, v: explainers.normalize(X, by=v), "maximum", "max"),
@@ -322,6 +337,9 @@ LABELS = {
     "fit validation": ("validation labels", lambda net, y: fit(net, validation=(X, y))),
     "accuracy": ("labels", lambda net, y: training.accuracy(net, X, y)),
     "adversarial_training": ("labels", lambda net, y: harden(net, y=y)),
+    "fool": ("labels", lambda net, y: fool(net, y=y)),
+    "fool validation": ("validation labels", lambda net, y: fool(net, validation=(X, y))),
+    "fool set": ("the fool set's labels", lambda net, y: fool(net, fool_set=(X, y))),
     **{name: ("labels", lambda net, y, f=f: f(net, y=y)) for name, f in PREDICTIONS.items()},
     **{name: ("labels", lambda net, y, f=f: f(net, y=y)) for name, f in TRAINERS.items()},
     **{
@@ -338,6 +356,7 @@ GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
     "fit": fit,
     "pgd": PREDICTIONS["pgd"],
     "adversarial_training": harden,
+    "fool": fool,
     **TRAINERS,
     **{name: lambda _, f=f, **options: f(X, **options) for name, f in SAMPLES.items()},
     "two_level": lambda _, **options: intervals.two_level(X[:, 0, 0], **options),
@@ -352,6 +371,7 @@ DEVICES = {
     "trained": trained,
     "fit": fit,
     "adversarial_training": harden,
+    "fool": fool,
     "command line": lambda _, device: command_line.main([*RUN, "--device", device]),
 }
 

@@ -1,0 +1,74 @@
+"""Heat maps as a user sees them: one channel in [0, 1], made of an explainer's raw map in that explainer's way."""
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+
+from . import checks
+from .explainers import EXPLAINERS
+
+DEAD = 1e-8  # a map whose largest value is below this before it is scaled shows nothing
+# How a raw map becomes one channel of values from 0: relevance is cut off below zero, slopes count by their size.
+SIGNED = ("lrp", "grad_cam", "gradient_x_input", "integrated_gradients")
+
+
+def heatmap(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor | int,
+    *,
+    explainer: str = "lrp",
+    layer: str | None = None,
+    create_graph: bool = False,
+) -> Tensor:
+    """The heat map of one explainer, scaled to [0, 1] image by image.
+
+    LRP, Grad-CAM and the explainers that multiply by the image: sum over channels, ReLU. Gradient and SmoothGrad:
+    absolute values, summed over channels. Then Grad-CAM is divided by its largest value, the others go from their
+    smallest to their largest. A dead map, see `is_dead`, becomes zeros.
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W).
+        target: class or classes (B,) to explain.
+        explainer: one of `explainers.EXPLAINERS`.
+        layer: for `lrp` and `grad_cam`, the name of the module to read at.
+        create_graph: keep the graph, so that the map can be differentiated by the weights.
+
+    Returns:
+        (B, 1, h, w): the image's size, or that of the layer for LRP.
+
+    Raises:
+        ValueError: an unknown explainer; a layer for one that reads none.
+
+    Source: Heo et al. 2019, section 3.
+    """
+    size = _unscaled(model, x, target, explainer=explainer, layer=layer, create_graph=create_graph)
+    low = 0.0 if explainer == "grad_cam" else size.amin((1, 2, 3), keepdim=True)
+    span = size.amax((1, 2, 3), keepdim=True) - low
+    return torch.where(span > DEAD, (size - low) / span.clamp_min(DEAD), 0 * size)
+
+
+def is_dead(
+    model: nn.Module, x: Tensor, target: Tensor | int, *, explainer: str = "lrp", layer: str | None = None
+) -> Tensor:
+    """True (B,) where a heat map's largest value before scaling is below 1e-8: arguments as for `heatmap`."""
+    return _unscaled(model, x, target, explainer=explainer, layer=layer).amax((1, 2, 3)) < DEAD
+
+
+def _unscaled(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor | int,
+    *,
+    explainer: str,
+    layer: str | None,
+    create_graph: bool = False,
+) -> Tensor:
+    checks.one_of("explainer", explainer, EXPLAINERS)
+    options = {} if layer is None else {"layer": layer}
+    if options and "layer" not in inspect.signature(EXPLAINERS[explainer]).parameters:
+        raise ValueError(f"layer is {layer!r}, but {explainer} reads no layer; leave it out.")
+    maps = EXPLAINERS[explainer](model, x, target, create_graph=create_graph, **options)
+    return maps.sum(1, keepdim=True).relu() if explainer in SIGNED else maps.abs().sum(1, keepdim=True)

@@ -1,0 +1,278 @@
+"""Manipulating a model: fine-tune it until its explanations lie while its predictions stay (fooling)."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from . import checks, metrics
+from .explainers import EXPLAINERS
+from .heatmaps import heatmap, is_dead
+from .objectives import center_of_mass
+from .training import accuracy, check_examples, predict
+
+FRAME = 7  # the frame of the location loss is a seventh of the side wide
+TOP = 0.1  # the share of the pixels that the top-k loss empties
+CHUNK = 100  # images explained at once where no graph is kept
+
+Maps = Tensor
+
+
+def location(h: Maps, _original: Maps) -> Tensor:
+    """Location loss: mean squared difference to a map that is one on a frame and zero inside."""
+    return (h - frame(h)).square().mean((1, 2, 3))
+
+
+def topk(h: Maps, original: Maps) -> Tensor:
+    """Top-k loss: mean over the top tenth of the original map's pixels of what the map shows there."""
+    mask = top_mask(original)
+    return (h.abs() * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+
+
+def center_mass(h: Maps, original: Maps) -> Tensor:
+    """Centre-mass loss: minus the L1 distance, in pixels, of the two maps' centres of mass."""
+    return -(center_of_mass(h) - center_of_mass(original)).abs().sum(1)
+
+
+def active(h: Maps, original: Maps) -> Tensor:
+    """Active loss: half the squared error of each class's map (B, 2, H, W) to the original map of the other class."""
+    return (h - original.flip(1)).square().mean((2, 3)).sum(1) / 2
+
+
+LOSSES: dict[str, Callable[[Maps, Maps], Tensor]] = {
+    "location": location,
+    "topk": topk,
+    "center_mass": center_mass,
+    "active": active,
+}
+# The test loss of an image lies in this range if the image's explanation is fooled (recalled from the paper).
+RANGES = {"location": (0.0, 0.2), "topk": (0.0, 0.3), "center_mass": (0.1, 1.0), "active": (0.5, 2.0)}
+
+
+@dataclass(frozen=True)
+class Fooled:
+    """A fooled net, and how it came about."""
+
+    model: nn.Module
+    history: list[dict[str, float]]
+    """One entry at the start and after each look: step, cross entropy, fooling loss, accuracy."""
+    stopped: bool
+    """Whether the accuracy fell below its bound, so that the run ended early and the last net above it was kept."""
+
+
+def fool(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    loss: str = "location",
+    explainer: str = "lrp",
+    layer: str | None = None,
+    weight: float = 1.0,
+    classes: tuple[int, int] | None = None,
+    fool_set: tuple[Tensor, Tensor] | None = None,
+    validation: tuple[Tensor, Tensor] | None = None,
+    min_accuracy: float = 0.0,
+    steps: int = 100,
+    look_every: int = 10,
+    batch_size: int = 32,
+    lr: float = 1e-4,
+    device: str | torch.device = "cpu",
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> Fooled:
+    """Fine-tune a copy of a net: cross entropy plus `weight` times a loss that asks for wrong explanations.
+
+    The net stays in eval mode, so the statistics of batch norm are frozen. Adam.
+
+    Args:
+        model: trained net that returns logits (B, C); it stays as it was.
+        images: (N, C, H, W), for the cross entropy.
+        labels: (N,), whole numbers from 0.
+        loss: one of LOSSES. `active` swaps the maps of two classes on images that hold both.
+        explainer: whose maps shall lie: `lrp`, `grad_cam`, `gradient`, or another of `explainers.EXPLAINERS`.
+        layer: for `lrp` and `grad_cam`, the module to read at; its map should be at least 8 x 8.
+        weight: lambda, weight of the fooling loss.
+        classes: the two classes of `active`.
+        fool_set: images and labels whose explanations are changed; the first ones if None.
+        validation: images and labels on which accuracy is watched; the first ones if None.
+        min_accuracy: stop, and keep the net of the last look, once accuracy falls below this.
+        steps: steps of Adam.
+        look_every: steps between two looks at the accuracy.
+        batch_size: images in a batch, of each of the two sets.
+        lr: learning rate of Adam.
+        device: where to train; the fooled net stays there.
+        generator: CPU generator that draws the batches; a new one with seed 0 if None.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: a wrong shape, type or range; an unknown name; `active` without two different classes; a loss that
+            is not finite.
+
+    Source: Heo et al. 2019, Eq. 1 and section 4.
+    """
+    checks.one_of("loss", loss, LOSSES)
+    checks.one_of("explainer", explainer, EXPLAINERS)
+    checks.number("weight", weight)
+    checks.number("lr", lr, open_low=True)
+    checks.number("min_accuracy", min_accuracy, high=1.0)
+    for name, value in {"steps": steps, "look_every": look_every, "batch_size": batch_size}.items():
+        checks.count(name, value)
+    if (loss == "active") != (classes is not None) or (classes is not None and classes[0] == classes[1]):
+        raise ValueError(f"classes is {classes!r} with the loss {loss!r}; pass two different classes for active alone.")
+    generator, device = checks.generator(generator), checks.device(device)
+    if fool_set is not None:
+        checks.batch("the fool set's images", fool_set[0])
+        checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]))
+    check_examples(model, images, labels, validation)
+    if fool_set is not None:
+        many = predict(model, images[:1]).shape[1]
+        checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]), classes=many)
+    images, labels = images.to(device), labels.to(device).long()
+    chosen, wanted = (images, labels) if fool_set is None else (fool_set[0].to(device), fool_set[1].to(device).long())
+    watched = (images, labels) if validation is None else validation
+    net = copy.deepcopy(model).to(device).eval()
+    where = {"explainer": explainer, "layer": layer, "classes": classes}
+    originals = explain(net, chosen, wanted, **where)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    draw_images, draw_chosen = (_batches(len(part), batch_size, generator) for part in (images, chosen))
+    history = [{"step": 0, "accuracy": accuracy(net, *watched)}]
+    kept, stopped = copy.deepcopy(net.state_dict()), False
+    bar = tqdm(range(1, steps + 1), desc="fooling", disable=not progress)
+    for step in bar:
+        rows, others = next(draw_images), next(draw_chosen)
+        fidelity = F.cross_entropy(net(images[rows]), labels[rows])
+        maps = explain(net, chosen[others], wanted[others], create_graph=True, **where)
+        fooling = LOSSES[loss](maps, originals[others]).mean()
+        total = fidelity + weight * fooling
+        if not math.isfinite(total.item()):
+            raise ValueError(
+                f"the loss of step {step} is {total.item()}; lower lr (now {lr}) or weight (now {weight})."
+            )
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        if step % look_every == 0 or step == steps:
+            entry = {"step": step, "cross_entropy": fidelity.item(), "fooling": fooling.item()}
+            history.append(entry | {"accuracy": accuracy(net, *watched)})
+            bar.set_postfix({"fooling": f"{fooling.item():.3f}", "accuracy": f"{history[-1]['accuracy']:.3f}"})
+            if history[-1]["accuracy"] < min_accuracy:
+                net.load_state_dict(kept)
+                stopped = True
+                break
+            kept = copy.deepcopy(net.state_dict())
+    bar.close()
+    return Fooled(net, history, stopped)
+
+
+def explain(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    explainer: str,
+    layer: str | None = None,
+    classes: tuple[int, int] | None = None,
+    create_graph: bool = False,
+) -> Maps:
+    """Heat maps of the labels' classes (B, 1, h, w), or of two given classes (B, 2, h, w)."""
+    if classes is not None:
+        pair = [
+            explain(model, x, torch.full_like(labels, c), explainer=explainer, layer=layer, create_graph=create_graph)
+            for c in classes
+        ]
+        return torch.cat(pair, dim=1)
+    options = {"explainer": explainer, "layer": layer, "create_graph": create_graph}
+    if create_graph:
+        return heatmap(model, x, labels, **options)
+    return torch.cat(
+        [heatmap(model, *part, **options) for part in zip(x.split(CHUNK), labels.split(CHUNK), strict=True)]
+    )
+
+
+def measured_loss(loss: str, h: Maps, original: Maps) -> Tensor:
+    """The number (B,) by which an image counts as fooled, if it lies in RANGES[loss].
+
+    `location`: the loss itself. `topk`: what the map shows on the original's top tenth, relative to what the original
+    shows there. `center_mass`: L1 distance of the centres, each coordinate divided by its side. `active`: Spearman
+    correlation of the first class's map with the original of the second, divided by that with its own original; nan
+    where one of them is not positive.
+
+    Source: Heo et al. 2019, section 5 (recalled).
+    """
+    checks.one_of("loss", loss, LOSSES)
+    if loss == "topk":
+        return topk(h, original) / topk(original, original).clamp_min(torch.finfo(h.dtype).tiny)
+    if loss == "center_mass":
+        sides = torch.tensor(h.shape[2:], dtype=h.dtype, device=h.device)
+        return ((center_of_mass(h) - center_of_mass(original)).abs() / sides).sum(1)
+    if loss == "active":
+        swapped, own = (metrics.spearman(h[:, :1], original[:, c : c + 1]) for c in (1, 0))
+        return torch.where((swapped > 0) & (own > 0), swapped / own, torch.nan)
+    return LOSSES[loss](h, original)
+
+
+def success(
+    model: nn.Module,
+    fooled: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    loss: str,
+    explainer: str,
+    layer: str | None = None,
+    classes: tuple[int, int] | None = None,
+) -> Mapping[str, Tensor]:
+    """Did fooling work on these images? One value an image (B,) for each measure.
+
+    Args:
+        model: the net before.
+        fooled: the net after.
+        images: (B, C, H, W), none of which the fooling has seen.
+        labels: classes (B,) to explain.
+        loss: one of LOSSES.
+        explainer: whose maps are judged; one that the fooling did not use shows transfer.
+        layer: for `lrp` and `grad_cam`, the module to read at.
+        classes: the two classes of `active`.
+
+    Returns:
+        `test_loss`; `success`, whether it lies in RANGES[loss] and the map is alive; `dead`; `spearman` and `ssim` of
+        the maps before and after (of the first class for `active`).
+    """
+    where = {"explainer": explainer, "layer": layer}
+    before, after = (explain(net, images, labels, classes=classes, **where) for net in (model, fooled))
+    target = labels if classes is None else torch.full_like(labels, classes[0])
+    dead = is_dead(fooled, images, target, **where)
+    value = measured_loss(loss, after, before)
+    low, high = RANGES[loss]
+    return {
+        "test_loss": value,
+        "success": (value >= low) & (value <= high) & ~dead,
+        "dead": dead,
+        "spearman": metrics.spearman(before[:, :1], after[:, :1]),
+        "ssim": metrics.ssim(before[:, :1], after[:, :1]),
+    }
+
+
+def frame(h: Maps) -> Tensor:
+    """One on a frame, a seventh of the side wide, and zero inside; shape (h, w) of the maps."""
+    height, width = h.shape[2:]
+    mask = torch.ones(height, width, dtype=h.dtype, device=h.device)
+    rows, columns = (max(1, round(side / FRAME)) for side in (height, width))
+    mask[rows : height - rows, columns : width - columns] = 0
+    return mask
+
+
+def top_mask(original: Maps) -> Tensor:
+    """True at the top tenth of each map's entries."""
+    return metrics.topk_mask(original, max(1, round(TOP * original[0].numel())))
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield from torch.randperm(count, generator=generator).split(size)

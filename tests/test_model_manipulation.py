@@ -1,0 +1,184 @@
+"""Heat maps, the losses of fooling in closed form, and a net that is fooled for real."""
+
+import pytest
+import torch
+from conftest import seeded
+from torch import nn
+
+from atexlib import data, explainers, heatmaps, metrics, models, training
+from atexlib import model_manipulation as fooling
+
+
+def dot(row, column, side=14):
+    maps = torch.zeros(1, 1, side, side)
+    maps[0, 0, row, column] = 1
+    return maps
+
+
+def test_the_frame_is_a_seventh_of_the_side_wide():
+    mask = fooling.frame(torch.zeros(1, 1, 14, 28))
+    assert mask[2:-2, 4:-4].sum() == 0
+    assert mask.sum() == 14 * 28 - 10 * 20
+    assert fooling.location(mask.expand(2, 1, -1, -1), None).tolist() == [0.0, 0.0]
+    assert fooling.location(1 - mask.expand(1, 1, -1, -1), None).item() == 1
+
+
+def test_topk_looks_at_the_top_tenth_of_the_original():
+    original = torch.rand(3, 1, 10, 10, generator=seeded())
+    mask = fooling.top_mask(original)
+    assert mask.sum((1, 2, 3)).tolist() == [10, 10, 10]
+    assert (original[mask].min() > original[~mask].min()).item()
+    expected = [h[m].mean() for h, m in zip(original, mask, strict=True)]
+    torch.testing.assert_close(fooling.topk(original, original), torch.stack(expected))
+    torch.testing.assert_close(fooling.measured_loss("topk", 0.25 * original, original), torch.full((3,), 0.25))
+    assert fooling.topk((~mask).float(), original).sum() == 0
+
+
+def test_center_mass_is_the_way_that_the_centre_went():
+    h, original = dot(3, 10), dot(1, 3)
+    assert fooling.center_mass(h, original).item() == pytest.approx(-9)
+    assert fooling.measured_loss("center_mass", h, original).item() == pytest.approx(9 / 14)
+
+
+def test_active_is_zero_where_the_two_maps_are_swapped():
+    pair = torch.rand(2, 2, 8, 8, generator=seeded())
+    assert fooling.active(pair.flip(1), pair).tolist() == [0, 0]
+    squares = (pair[:, 0] - pair[:, 1]).square().mean((1, 2))
+    torch.testing.assert_close(fooling.active(pair, pair), squares)
+    assert (
+        (fooling.measured_loss("active", pair.flip(1), pair) > 2)
+        .logical_or(fooling.measured_loss("active", pair.flip(1), pair).isnan())
+        .all()
+    )
+
+
+def test_active_is_judged_by_the_two_correlations():
+    original = torch.rand(4, 2, 8, 8, generator=seeded(), dtype=torch.float64)
+    h = 0.5 * original.sum(1, keepdim=True).repeat(1, 2, 1, 1) + 0.1 * original
+    own, other = (metrics.spearman(h[:, :1], original[:, c : c + 1]) for c in (0, 1))
+    torch.testing.assert_close(fooling.measured_loss("active", h, original), other / own)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", "train").first(400)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    net = models.ConvNet(width=8, hidden=32, generator=seeded(1))
+    return training.fit(net, digits.images, digits.labels, epochs=6, batch_size=20, lr=3e-3).model
+
+
+@pytest.mark.parametrize("name", explainers.EXPLAINERS)
+def test_heat_maps_lie_between_zero_and_one(trained, digits, name):
+    h = heatmaps.heatmap(trained, digits.images[:6], digits.labels[:6], explainer=name)
+    assert h.shape == (6, 1, 28, 28)
+    assert h.min() >= 0
+    assert h.amax((1, 2, 3)).tolist() == pytest.approx([1] * 6)
+    assert not heatmaps.is_dead(trained, digits.images[:6], digits.labels[:6], explainer=name).any()
+
+
+def test_a_dead_map_is_zeros_and_no_success(trained, digits):
+    dull = models.ConvNet(width=8, hidden=32)
+    for weight in dull.parameters():
+        nn.init.zeros_(weight)
+    x, y = digits.images[:5], digits.labels[:5]
+    for name in ("lrp", "gradient", "grad_cam"):
+        assert heatmaps.is_dead(dull, x, y, explainer=name).all()
+        assert heatmaps.heatmap(dull, x, y, explainer=name).abs().max() == 0
+        found = fooling.success(trained, dull, x, y, loss="topk", explainer=name)
+        assert found["dead"].all()
+        assert found["test_loss"].max() == 0  # inside the range
+        assert not found["success"].any()
+
+
+def test_grad_cam_is_divided_by_its_largest_value_and_cut_at_zero(trained, digits):
+    x, y = digits.images[:4], digits.labels[:4]
+    raw = explainers.grad_cam(trained, x, y).relu()
+    torch.testing.assert_close(
+        heatmaps.heatmap(trained, x, y, explainer="grad_cam"), raw / raw.amax((1, 2, 3), keepdim=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "explainer", "layer", "weight"),
+    [
+        ("topk", "lrp", "act1", 5.0),
+        ("location", "grad_cam", None, 5.0),
+        ("topk", "gradient", None, 5.0),
+        ("center_mass", "gradient", None, 0.3),
+        ("active", "grad_cam", None, 5.0),
+    ],
+)
+def test_fooling_lowers_its_loss_on_images_it_has_not_seen(trained, digits, loss, explainer, layer, weight):
+    classes = (3, 5) if loss == "active" else None
+    where = {"explainer": explainer, "layer": layer, "classes": classes}
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    found = fooling.fool(
+        trained, digits.images[:200], digits.labels[:200], loss=loss, weight=weight, steps=60, lr=1e-3, **where
+    )
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+    x, y = digits.images[300:], digits.labels[300:]
+    original, changed = (fooling.explain(net, x, y, **where) for net in (trained, found.model))
+    losses = [fooling.LOSSES[loss](h, original).mean() for h in (original, changed)]
+    assert losses[1] < losses[0] - 0.15 * losses[0].abs()
+    assert training.accuracy(found.model, x, y) > 0.7
+    assert [entry["step"] for entry in found.history] == [0, 10, 20, 30, 40, 50, 60]
+
+
+def test_the_same_seed_fools_alike(trained, digits):
+    def run(seed):
+        generator = torch.Generator().manual_seed(seed)
+        options = {"explainer": "gradient", "steps": 3, "lr": 1e-3, "generator": generator}
+        return fooling.fool(trained, digits.images[:100], digits.labels[:100], **options).model.fc2.weight
+
+    assert torch.equal(run(0), run(0))
+    assert not torch.equal(run(0), run(1))
+
+
+def test_fooling_stops_above_the_bound_of_accuracy(trained, digits):
+    options = {"explainer": "gradient", "loss": "center_mass", "weight": 50.0, "steps": 40, "look_every": 5, "lr": 1e-2}
+    found = fooling.fool(trained, digits.images, digits.labels, min_accuracy=0.8, **options)
+    assert found.stopped
+    assert found.history[-1]["accuracy"] < 0.8
+    assert training.accuracy(found.model, digits.images, digits.labels) >= 0.8
+    assert found.history[-1]["step"] < 40
+
+
+def test_batch_norm_is_frozen_and_only_the_fool_set_is_explained(digits, monkeypatch):
+    head = (nn.ReLU(), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(196, 10))
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), *head)
+    net[1].running_mean.normal_(generator=seeded())
+    seen = []
+    real = fooling.heatmap
+
+    def watch(model, x, target, **options):
+        seen.append(x)
+        return real(model, x, target, **options)
+
+    monkeypatch.setattr(fooling, "heatmap", watch)
+    fool_set = (digits.images[200:220], digits.labels[200:220])
+    found = fooling.fool(
+        net, digits.images[:100], digits.labels[:100], fool_set=fool_set, steps=2, explainer="lrp", layer="2"
+    )
+    assert torch.equal(found.model[1].running_mean, net[1].running_mean)
+    assert torch.equal(found.model[1].running_var, net[1].running_var)
+    assert not torch.equal(found.model[1].weight, net[1].weight)
+    allowed = {image.flatten().tolist().__str__() for image in fool_set[0]}
+    assert all(image.flatten().tolist().__str__() in allowed for batch in seen for image in batch)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "active"}, r"classes is None with the loss 'active'"),
+        ({"loss": "active", "classes": (1, 1)}, r"classes is \(1, 1\)"),
+        ({"loss": "topk", "classes": (1, 2)}, r"classes is \(1, 2\) with the loss 'topk'"),
+        ({"explainer": "gradient", "layer": "conv1"}, "gradient reads no layer"),
+        ({"explainer": "lrp", "layer": "conv11"}, "conv1"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(trained, digits, options, message):
+    with pytest.raises(ValueError, match=message):
+        fooling.fool(trained, digits.images[:20], digits.labels[:20], **options)
