@@ -222,3 +222,10 @@ def test_the_scatter_holds_one_point_a_net():
     points = claims_predictions.scatter("mnist", "atex", "spearman")
     assert points.shape == (2, 9, 2)
     assert points[0, 5].tolist() == pytest.approx([0.505, 0.705])
+
+
+def test_cards_of_whole_numbers_count_like_others():
+    write({"topk": [0, 1, 1, None]}, defense="none")
+    assert verdicts.per_image("topk", **WHERE, defense="none")[0].dtype == torch.float32
+    write({"topk": [0, 1, 1, 1]}, defense="atex")
+    assert verdicts.per_image("topk", **WHERE, defense="atex")[0].dtype == torch.float32

@@ -38,7 +38,7 @@ def per_image(metric: str, **spec: object) -> dict[int, Tensor]:
         checks.one_of("metric", metric, card["metrics"])
         value = card["metrics"][metric]
         numbers = value["values"] if isinstance(value, dict) else [value]
-        values[card["spec"]["seed"]] = torch.tensor([float("nan") if v is None else v for v in numbers])
+        values[card["spec"]["seed"]] = torch.tensor([float("nan") if v is None else float(v) for v in numbers])
     return values
 
 
