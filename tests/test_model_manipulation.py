@@ -3,7 +3,10 @@
 import pytest
 import torch
 from conftest import seeded
+from PIL import Image
 from torch import nn
+from torchvision.models import resnet50
+from torchvision.transforms.v2.functional import normalize
 
 from atexlib import data, explainers, heatmaps, metrics, models, training
 from atexlib import model_manipulation as fooling
@@ -182,3 +185,21 @@ def test_batch_norm_is_frozen_and_only_the_fool_set_is_explained(digits, monkeyp
 def test_options_that_do_not_go_together_are_refused(trained, digits, options, message):
     with pytest.raises(ValueError, match=message):
         fooling.fool(trained, digits.images[:20], digits.labels[:20], **options)
+
+
+def test_a_torchvision_net_and_a_folder_of_pictures_can_be_fooled(tmp_path):
+    """The ten lines of Chapter 10, with random weights and a made-up folder, for one step."""
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            pixels = torch.randint(0, 256, (64, 80, 3), generator=seeded(number), dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(tmp_path / name / f"{number}.png")
+    torch.manual_seed(0)
+    net = resnet50(weights=None, num_classes=2).eval()
+    images = data.load_folder(tmp_path, size=64, per_class=2)
+    pixels = normalize(images.images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    for explainer, layer in (("grad_cam", "layer2"), ("lrp", "layer2"), ("gradient", None)):
+        options = {"loss": "location", "explainer": explainer, "layer": layer, "weight": 2.0, "lr": 1e-6}
+        found = fooling.fool(net, pixels, images.labels, steps=1, batch_size=2, **options)
+        assert len(found.history) == 2
+        assert not torch.equal(found.model.layer1[0].conv1.weight, net.layer1[0].conv1.weight)
