@@ -39,11 +39,11 @@ def table(
     for row in rows[1]:
         cells = [{**spec, rows[0]: row, columns[0]: column} for column in columns[1]]
         values = [text(verdicts.mean(metric, **cell)) for cell in cells]
-        body[f"{NAMES.get(row, row)}{_seeds(cells)}"] = dict(zip(columns[1], values, strict=True))
+        body[f"{NAMES.get(row, row)}{seeds(cells)}"] = dict(zip(columns[1], values, strict=True))
     return pd.DataFrame(body).T.rename_axis(index=rows[0], columns=columns[0])
 
 
-def _seeds(specs: Iterable[Mapping[str, object]]) -> str:
+def seeds(specs: Iterable[Mapping[str, object]]) -> str:
     """How many seeds the cards of some specs have, for a label: `, 3 seeds`; nothing where there is no card."""
     counts = sorted({len(verdicts.found(**spec)) for spec in specs} - {0})
     words = " to ".join(map(str, counts))
@@ -52,7 +52,7 @@ def _seeds(specs: Iterable[Mapping[str, object]]) -> str:
 
 def curve(ax: Axes, metric: str, *, label: str, **spec: object) -> None:
     """Draw a metric of the table's cells against eps, with its 95 % interval as a band; nothing where no card is."""
-    label += _seeds({**spec, "eps": eps} for eps in TABLE_EPS)
+    label += seeds({**spec, "eps": eps} for eps in TABLE_EPS)
     found = {eps: verdicts.mean(metric, **spec, eps=eps) for eps in TABLE_EPS}
     found = {eps: value for eps, value in found.items() if value is not None}
     if found:
@@ -102,9 +102,9 @@ def origin(**spec: object) -> str:
     if not cards:
         return "no card yet"
     first = cards[0]
-    seeds = ", ".join(str(card["spec"]["seed"]) for card in cards)
+    numbers = ", ".join(str(card["spec"]["seed"]) for card in cards)
     sizes = {len(v["values"]) for v in first["metrics"].values() if isinstance(v, dict) and "values" in v}
     images = f"{max(sizes)} images; " if sizes else ""
     where = first["spec"].get("dataset", "random images")
     preset, device = first["spec"]["preset"], first["provenance"]["device"]
-    return f"{where}; preset {preset}; {'seeds' if len(cards) > 1 else 'seed'} {seeds}; {images}{device}"
+    return f"{where}; preset {preset}; {'seeds' if len(cards) > 1 else 'seed'} {numbers}; {images}{device}"
