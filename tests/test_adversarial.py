@@ -76,6 +76,44 @@ def test_an_attack_stays_in_its_ball_and_more_starts_never_weaken_it(net, x, lab
     assert (margins[1] <= margins[0]).all()
 
 
+def test_the_gradient_of_a_sure_net_is_not_rounded_away(net, x, labels):
+    with torch.no_grad():
+        net.fc2.weight.mul_(25)
+        net.fc2.bias.mul_(25)
+    p = training.predict(net, x).softmax(1)
+    sure = p.argmax(1)
+    assert (1 - p.amax(1)).min() < 1e-8
+    exact = adversarial.loss_gradient(net, x, sure).flatten(1)
+    single = adversarial.loss_gradient(net.float(), x.float(), sure).double().flatten(1)
+    cosine = (exact * single).sum(1) / exact.norm(dim=1) / single.norm(dim=1)
+    assert cosine.min() > 0.999
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_of_any_whole_number_type_and_images_with_a_graph(net, x, labels, dtype):
+    found = adversarial.pgd(net, x.requires_grad_(), labels.to(dtype), eps=0.1, steps=2)
+    assert not found.requires_grad
+    assert torch.equal(found, adversarial.pgd(net, x.detach(), labels, eps=0.1, steps=2))
+    assert not adversarial.fgsm(net, x, labels.to(dtype), eps=0.1).requires_grad
+
+
+class Valley(nn.Module):
+    """The image's own class loses only far from the image: near it, each step leads back."""
+
+    def forward(self, x):
+        far = x.square().sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(far), torch.where(far < 1, -far, far - 2)], 1)
+
+
+def test_a_second_start_can_find_what_the_first_does_not():
+    x, y = torch.full((4, 1, 4, 4), 0.01), torch.zeros(4, dtype=torch.long)
+    options = {"eps": 0.5, "steps": 3, "step_size": 0.02, "bounds": WIDE}
+    margins = [
+        adversarial.margin(Valley()(adversarial.pgd(Valley(), x, y, starts=starts, **options)), y) for starts in (1, 2)
+    ]
+    assert (margins[1] < margins[0] - 1).all()
+
+
 def test_margin_is_below_zero_exactly_where_the_prediction_is_wrong():
     logits = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [0.0, -1.0, 5.0], [-3.0, -1.0, -2.0]])
     found = adversarial.margin(logits, torch.tensor([0, 1, 1, 1]))

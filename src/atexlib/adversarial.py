@@ -51,6 +51,7 @@ def fgsm(
     """
     checks.number("eps", eps)
     _check(model, x, labels, bounds)
+    x = x.detach()
     parts = zip(x.split(BATCH), labels.split(BATCH), strict=True)
     slopes = torch.cat([_logits_and_slope(model, z, y)[1] for z, y in parts])
     return Ball(x, eps, "linf", bounds).project(x + eps * slopes.sign())
@@ -103,7 +104,7 @@ def pgd(
     generator = checks.generator(generator)
     _check(model, x, labels, bounds)
     length = 2.5 * eps / steps if step_size is None else step_size
-    parts = zip(x.split(BATCH), labels.split(BATCH), strict=True)
+    parts = zip(x.detach().split(BATCH), labels.split(BATCH), strict=True)
     return torch.cat(
         [_descend(model, Ball(z, eps, norm, bounds), y, steps, length, starts, generator) for z, y in parts]
     )
@@ -127,7 +128,7 @@ def _descend(
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """The label's logit minus the largest other one (B,), from logits (B, C): below 0 where the prediction is wrong."""
-    own = F.one_hot(labels.to(logits.device), logits.shape[1]).bool()
+    own = F.one_hot(labels.to(logits.device).long(), logits.shape[1]).bool()
     return logits[own] - logits.masked_fill(own, -torch.inf).amax(1)
 
 
@@ -206,7 +207,8 @@ def _logits_and_slope(model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tens
     with frozen(model), torch.enable_grad():
         z = x.detach().requires_grad_()
         logits = logits_of(model, z)
-        loss = F.cross_entropy(logits, labels.to(logits.device).long(), reduction="sum")
+        # In float32 the probability of a sure net is 1, and the largest part of the gradient would be rounded away.
+        loss = F.cross_entropy(logits.double(), labels.to(logits.device).long(), reduction="sum")
         return logits.detach(), torch.autograd.grad(loss, z)[0]
 
 
