@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from atexlib import __main__ as command_line
-from atexlib import experiments
+from atexlib import adversarial, experiments, explainers, faithfulness, training
 from atexlib.experiments import (
     cards,
     costs,
+    efficacy,
     iterations,
     nets,
     presets,
@@ -30,6 +31,7 @@ from atexlib.experiments import (
     tables,
     variants,
 )
+from atexlib.models import ConvNet
 
 CELL = {
     "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
@@ -38,6 +40,9 @@ CELL = {
 WHERE = {"dataset": "digits", "seed": 0, "preset": "smoke"}
 EFFICACY = {
     "experiment": "adversarial_efficacy", "defense": "plain", "iterations": 0, "share": 1.0, "recipe": "once", **WHERE,
+}  # fmt: skip
+SMOOTHNESS = {
+    "experiment": "smoothness", "defense": "plain", "iterations": 0, "map": "gradient", **WHERE,
 }  # fmt: skip
 SPECS = [
     CELL,
@@ -51,10 +56,7 @@ SPECS = [
     ),
     *({"experiment": "variants", "variant": name, **WHERE} for name in variants.VARIANTS),
     {"experiment": "cost", "side": "14", "seed": 0, "preset": "smoke"},
-    *(
-        {"experiment": "smoothness", "defense": "plain", "iterations": 0, "map": name, **WHERE}
-        for name in smoothness.MAPS
-    ),
+    *({**SMOOTHNESS, "map": name} for name in smoothness.MAPS),
     *({**EFFICACY, "defense": name, "iterations": 1} for name in iterations.ITERATED),
     {**EFFICACY, "recipe": "refresh"},
     {"experiment": "theorem1", "defense": "none", **WHERE},
@@ -334,3 +336,69 @@ def test_bytes_kept_are_those_of_the_saved_tensors():
         z = x.exp()
     assert largest["bytes"] == 8000  # exp keeps its result, sin its argument
     del z
+
+
+def test_theorem_1_holds_on_the_digits_and_not_for_the_logit():
+    metrics = experiments.run_or_load({"experiment": "theorem1", "defense": "none", **WHERE})["metrics"]
+    for name in ("probability", "log-probability"):
+        assert max(abs(value) for value in metrics[name]["values"]) < 1e-10
+    assert min(metrics["logit"]["values"]) > 1e-6
+
+
+def test_each_direction_is_what_its_name_says():
+    model, other = (ConvNet(generator=torch.Generator().manual_seed(seed)).eval() for seed in (0, 1))
+    x = 0.3 + 0.4 * torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(2))  # nothing is clipped
+    y = training.predict(model, x).argmax(1)
+    found = efficacy.other_directions(model, other, x, y, seed=0)
+    assert found.keys() == set(efficacy.DIRECTIONS)
+    shifts = {name: (z - x).flatten(1) for name, z in found.items()}
+    largest = {name: shift.abs().amax(1).max().item() for name, shift in shifts.items()}
+    for name in ("random", "transfer", "orthogonal", "pgd"):
+        assert 0.05 < largest[name] <= efficacy.FGSM_EPS * (1 + 1e-5)
+    assert shifts["pgd l2"].norm(dim=1).max().item() == pytest.approx(efficacy.L2_EPS, rel=1e-3)
+    slope = adversarial.loss_gradient(model, x, y).flatten(1)
+    assert torch.cosine_similarity(shifts["orthogonal"], slope).abs().max() < 1e-3
+    assert torch.equal(found["transfer"], adversarial.fgsm(other, x, y, eps=efficacy.FGSM_EPS))
+    margins = {name: adversarial.margin(training.predict(model, z), y).mean() for name, z in found.items()}
+    assert margins["pgd"] < margins["orthogonal"] < margins["random"]
+
+
+def test_efficacy_is_that_of_the_hardened_net():
+    metrics = experiments.run_or_load({**EFFICACY, "share": 0.5})["metrics"]
+    model = experiments.trained(dataset="digits", preset="smoke")
+    train, test = (experiments.attacks.first_images("digits", split, n) for split, n in (("train", 20), ("test", 4)))
+    hardened = adversarial.adversarial_training(
+        model, train.images, train.labels, eps=efficacy.FGSM_EPS, count=10, epochs=1, batch_size=20,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    for name, crafted, judged in (("before", model, model), ("fgsm", hardened, hardened)):
+        z = adversarial.fgsm(crafted, test.images, test.labels, eps=efficacy.FGSM_EPS)
+        assert metrics[name]["mean"] == training.accuracy(judged, z, test.labels)
+    assert metrics["clean"]["mean"] == training.accuracy(hardened, test.images, test.labels)
+
+
+def test_smoothness_measures_the_map_it_names():
+    metrics = experiments.run_or_load(SMOOTHNESS)["metrics"]
+    model = experiments.trained(dataset="digits", preset="smoke")
+    x = experiments.attacks.first_images("digits", "test", 4).images
+    maps = explainers.gradient(model, x)
+    assert metrics["mass"]["mean"] == pytest.approx(faithfulness.mass_on(maps, x > 0).mean().item(), rel=1e-4)
+    smooth = experiments.run_or_load({**SMOOTHNESS, "map": "smoothgrad"})["metrics"]
+    assert metrics["ssim max"]["mean"] < smooth["ssim max"]["mean"] < 1  # the rival has other noise
+
+
+def test_iterations_are_passes_from_the_undefended_net(monkeypatch):
+    seen = []
+
+    def defend(model, settings, *, count, **_):
+        seen.append((settings, count))
+        return model
+
+    monkeypatch.setattr(nets, "defend", defend)
+    nets.ensure(defense="none", **WHERE)
+    for _ in range(2):  # the second time it is read
+        iterations.after(3, defense="atex_ascent", **WHERE)
+    assert seen == [({**nets.SETTINGS["atex_ascent"], "epochs": 3}, 10)]
+    base = iterations.after(0, defense="atex", **WHERE)
+    assert torch.equal(base.fc2.weight, experiments.trained(dataset="digits", preset="smoke").fc2.weight)
+    assert "experiments.nets.SETTINGS" in iterations.ITERATION_CODE

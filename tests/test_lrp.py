@@ -147,3 +147,74 @@ def test_a_replaced_layer_is_seen():
 def test_a_layer_is_named_or_else_the_nearest_is():
     with pytest.raises(ValueError, match="layer2"):
         explainers.lrp(shaken(vision.resnet18(num_classes=10)), X, 0, layer="layer22")
+
+
+class Small(nn.Module):
+    """One convolution, what `inner` makes of it, a linear layer."""
+
+    def __init__(self, inner, **options):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, **options).double()
+        self.inner = inner
+        self.mean = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        self.last = nn.Linear(4, 2).double()
+
+    def forward(self, x):
+        return self.last(self.inner(self, x))
+
+
+def pooled(net, h):
+    return torch.flatten(nn.functional.adaptive_avg_pool2d(h, 1), 1)
+
+
+def in_place(net, x):
+    h = net.conv(x)
+    return pooled(net, nn.functional.relu(h, True) + h)
+
+
+def scaled_sum(net, x):
+    h = net.conv(x)
+    return pooled(net, torch.add(h, torch.relu(h), alpha=3))
+
+
+def constant(net, x):
+    return pooled(net, net.conv(x + net.mean))
+
+
+def odd_padding(net, x):
+    return pooled(net, net.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("inner", "options", "message"),
+    [
+        (in_place, {}, "gives other logits when it is traced"),
+        (scaled_sum, {}, "no rule for .*add"),
+        (constant, {}, "no rule for mean"),
+        (odd_padding, {"padding_mode": "circular"}, r"no rule for conv \(Conv2d\)"),
+    ],
+)
+def test_what_would_be_explained_wrongly_is_refused(inner, options, message):
+    with pytest.raises(ValueError, match=message):
+        explainers.lrp(Small(inner, **options), X, 0)
+
+
+def test_a_sum_with_a_broadcast_term_keeps_its_relevance(monkeypatch):
+    monkeypatch.setattr(lrp, "STABILIZER", 1e-15)
+
+    def gate(net, x):
+        h = torch.relu(net.conv(x))
+        return pooled(net, h + nn.functional.adaptive_avg_pool2d(h, 1))
+
+    net = shaken(Small(gate), bias=False)
+    torch.testing.assert_close(explainers.lrp(net, X, 0).sum((1, 2, 3)), torch.ones(2, dtype=X.dtype))
+
+
+def test_a_net_in_training_mode_is_looked_at_in_eval_mode_and_given_back():
+    net = shaken(vision.resnet18(num_classes=10))
+    expected = explainers.lrp(net, X, 0)
+    before = net.bn1.running_mean.clone()
+    torch.testing.assert_close(explainers.lrp(net.train(), X, 0), expected)
+    assert net.training
+    assert net.bn1.training
+    assert torch.equal(net.bn1.running_mean, before)

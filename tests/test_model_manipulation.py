@@ -94,6 +94,9 @@ def test_a_dead_map_is_zeros_and_no_success(trained, digits):
         assert found["dead"].all()
         assert found["test_loss"].max() == 0  # inside the range
         assert not found["success"].any()
+        turned = fooling.success(dull, trained, x, y, loss="center_mass", explainer=name)
+        assert turned["dead_before"].all()
+        assert not turned["success"].any()  # a map that was dead before cannot be fooled
 
 
 def test_grad_cam_is_divided_by_its_largest_value_and_cut_at_zero(trained, digits):

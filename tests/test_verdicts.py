@@ -229,3 +229,19 @@ def test_cards_of_whole_numbers_count_like_others():
     assert verdicts.per_image("topk", **WHERE, defense="none")[0].dtype == torch.float32
     write({"topk": [0, 1, 1, 1]}, defense="atex")
     assert verdicts.per_image("topk", **WHERE, defense="atex")[0].dtype == torch.float32
+
+
+def test_what_is_compared_comes_from_one_preset():
+    write({"topk": [0.0, 1.0]}, defense="none", preset="smoke")
+    write({"topk": [0.5, 0.5, 0.5]}, defense="none", preset="reduced")
+    write({"topk": [0.25, 1.25]}, defense="atex", preset="smoke")
+    pair = [{**WHERE, "defense": name} for name in ("atex", "none")]
+    assert verdicts.difference("topk", *pair).mean == pytest.approx(0.25)
+    assert verdicts.common_preset(pair) == "smoke"
+    assert verdicts.common_preset([*pair, {**WHERE, "defense": "naive"}]) is None
+
+
+def test_the_scatter_waits_for_every_net():
+    predictions(rising, kinds=("atex", "plain", "naive"))
+    assert claims_predictions.scatter("mnist", "atex", "spearman") is None
+    assert verdicts.verdict(claims_predictions.CLAIMS["T12"].cells("atex").values()) == "open"

@@ -32,7 +32,7 @@ def relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], *,
     it apart. Units, dropout, reshapes, and a batch norm that follows no convolution, pass it on unchanged.
 
     Args:
-        model: net in eval mode that torch.fx can trace and that returns logits (B, C).
+        model: net that torch.fx can trace and that returns logits (B, C); it is looked at in eval mode.
         x: images (B, C, H, W).
         start: logits (B, C) -> relevance (B, C).
         layer: name of the module at whose output relevance is read; the input if None.
@@ -42,18 +42,26 @@ def relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], *,
 
     Source: Bach et al. 2015; Montavon et al. 2019 for the composite of rules.
     """
-    net = _traced(model)
+    checks.net("model", model)
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        return _relevance(model.eval(), x, start, layer)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], layer: str | None) -> Tensor:
+    net = _traced(model, x)
     if layer is not None:
         checks.one_of("layer", layer, net.outputs)
     place = net.input if layer is None else net.outputs[layer]
     values = _forward(net, x)
-    if not isinstance(net.logits, fx.Node) or values[net.logits].shape[:-1] != (len(x),):
-        logits_of(model, x)  # says what the net returns instead of logits
     flows: Values = defaultdict(float)
     flows[net.logits] = start(values[net.logits])
     for node in reversed(net.graph.nodes):
-        if node is place:
-            return flows[node] + torch.zeros_like(values[node])
+        if node is place and node in flows:
+            return flows[node]
         if node in flows and node.op.startswith("call"):
             for source, share in net.rule(node)(values, flows.pop(node)):
                 flows[source] = flows[source] + share
@@ -93,7 +101,7 @@ class _Net:
     def __init__(self, modules: dict[str, nn.Module], graph: fx.Graph, outputs: dict[str, fx.Node]) -> None:
         self.modules, self.graph, self.outputs = modules, graph, outputs
         nodes = list(graph.nodes)
-        self.input = next(node for node in nodes if node.op == "placeholder")
+        self.input = nodes[0]
         self.logits = nodes[-1].args[0]
 
     def module(self, node: fx.Node) -> nn.Module | None:
@@ -102,12 +110,13 @@ class _Net:
     def norm_after(self, node: fx.Node) -> fx.Node | None:
         """The batch norm that a convolution's output goes to, if it goes nowhere else."""
         users = list(node.users)
-        return users[0] if len(users) == 1 and isinstance(self.module(users[0]), nn.BatchNorm2d) else None
+        norm = self.module(users[0]) if len(users) == 1 else None
+        return users[0] if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats else None
 
     def rule(self, node: fx.Node) -> Callable[[Values, Tensor], list[tuple[fx.Node, Tensor]]]:
         """How a node's relevance is divided among the nodes it comes from; a ValueError if there is no rule."""
         module, source = self.module(node), node.args[0] if node.args else None
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
             norm = self.module(self.norm_after(node)) if self.norm_after(node) else None
             return lambda v, r: [(source, z_plus(v[source], r, module, norm))]
         if isinstance(module, nn.Linear):
@@ -117,8 +126,8 @@ class _Net:
             return lambda v, r: [(source, proportional(v[source], r, pool))]
         if isinstance(module, nn.MaxPool2d):
             return lambda v, r: [(source, winner(v[source], r, module))]
-        if node.target in ADDITIONS and all(isinstance(term, fx.Node) for term in node.args[:2]):
-            return lambda v, r: _added(node.args[0], node.args[1], v, r)
+        if node.target in ADDITIONS and len(node.args) == 2 and not node.kwargs:
+            return lambda v, r: _added(node.args, v, r)
         if node.target is torch.cat:
             axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
             sizes = lambda v: [v[part].shape[axis] for part in source]  # noqa: E731
@@ -132,12 +141,17 @@ class _Net:
 _GRAPHS: weakref.WeakKeyDictionary[nn.Module, tuple] = weakref.WeakKeyDictionary()
 
 
-def _traced(model: nn.Module) -> _Net:
+def _traced(model: nn.Module, x: Tensor) -> _Net:
     """The traced net; tracing is slow, so the graph is kept for as long as the net has the same modules."""
     modules = dict(model.named_modules())
     kinds = [(name, type(module)) for name, module in modules.items()]
     if model not in _GRAPHS or _GRAPHS[model][0] != kinds:
-        _GRAPHS[model] = kinds, _trace(model)
+        with torch.no_grad():
+            logits = logits_of(model, x)
+            net = _Net(modules, *_trace(model))
+            if not torch.allclose(_forward(net, x)[net.logits], logits, rtol=1e-3, atol=1e-3):
+                raise ValueError(f"{type(model).__name__} gives other logits when it is traced; avoid layers in place.")
+        _GRAPHS[model] = kinds, (net.graph, net.outputs)
     return _Net(modules, *_GRAPHS[model][1])
 
 
@@ -147,8 +161,12 @@ def _forward(net: _Net, x: Tensor) -> Values:
     look = lambda a: fx.node.map_arg(a, lambda node: values[node])  # noqa: E731
     for node in net.graph.nodes:
         args, kwargs = look(node.args), {k: v for k, v in look(node.kwargs).items() if k != "inplace"}
-        if node.op == "placeholder":
+        if node.op == "placeholder" and node is net.input:
             values[node] = x
+        elif node.op in ("placeholder", "get_attr"):
+            raise ValueError(
+                f"LRP has no rule for {node.target}: a net takes images alone, and adds no constant to them."
+            )
         elif node.op == "call_module":
             module = net.module(node)
             values[node] = module(args[0].clone() if getattr(module, "inplace", False) else args[0])
@@ -192,10 +210,12 @@ def winner(x: Tensor, out: Tensor, pool: nn.MaxPool2d) -> Tensor:
     return torch.zeros_like(x).flatten(2).scatter_add(2, places.flatten(2), out.flatten(2)).view_as(x)
 
 
-def _added(first: fx.Node, second: fx.Node, values: Values, out: Tensor) -> list[tuple[fx.Node, Tensor]]:
-    """A sum's relevance, divided between the two terms in proportion to them."""
-    s = out / _stable(values[first] + values[second])
-    return [(node, values[node] * s) for node in (first, second)]
+def _added(terms: tuple, values: Values, out: Tensor) -> list[tuple[fx.Node, Tensor]]:
+    """A sum's relevance, divided between the two terms in proportion to them; what is a number keeps its share."""
+    given = [values[term] if isinstance(term, fx.Node) else term for term in terms]
+    s = out / _stable(given[0] + given[1])
+    pairs = zip(terms, given, strict=True)
+    return [(term, (value * s).sum_to_size(value.shape)) for term, value in pairs if isinstance(term, fx.Node)]
 
 
 def _folded(layer: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:

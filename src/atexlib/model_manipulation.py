@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from . import checks, metrics
 from .explainers import EXPLAINERS
-from .heatmaps import heatmap, is_dead
+from .heatmaps import heatmap
 from .objectives import center_of_mass
 from .training import accuracy, check_examples, predict
 
@@ -116,18 +116,17 @@ def fool(
 
     Source: Heo et al. 2019, Eq. 1 and section 4.
     """
-    checks.one_of("loss", loss, LOSSES)
-    checks.one_of("explainer", explainer, EXPLAINERS)
+    _check_names(loss, explainer, classes)
     checks.number("weight", weight)
     checks.number("lr", lr, open_low=True)
     checks.number("min_accuracy", min_accuracy, high=1.0)
     for name, value in {"steps": steps, "look_every": look_every, "batch_size": batch_size}.items():
         checks.count(name, value)
-    if (loss == "active") != (classes is not None) or (classes is not None and classes[0] == classes[1]):
-        raise ValueError(f"classes is {classes!r} with the loss {loss!r}; pass two different classes for active alone.")
     generator, device = checks.generator(generator), checks.device(device)
+    checks.batch("images", images)
     if fool_set is not None:
         checks.batch("the fool set's images", fool_set[0])
+        checks.same_shape("an image of the fool set", fool_set[0][0], "one of the images", images[0])
         checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]))
     check_examples(model, images, labels, validation)
     if fool_set is not None:
@@ -241,19 +240,24 @@ def success(
         classes: the two classes of `active`.
 
     Returns:
-        `test_loss`; `success`, whether it lies in RANGES[loss] and the map is alive; `dead`; `spearman` and `ssim` of
-        the maps before and after (of the first class for `active`).
+        `test_loss`; `success`, whether it lies in RANGES[loss] and the map is alive before and after; `dead` and
+        `dead_before`; `spearman` and `ssim` of the maps before and after (of the first class for `active`).
+
+    Raises:
+        ValueError: an unknown name; `active` without two different classes.
     """
     where = {"explainer": explainer, "layer": layer}
+    _check_names(loss, explainer, classes)
     before, after = (explain(net, images, labels, classes=classes, **where) for net in (model, fooled))
-    target = labels if classes is None else torch.full_like(labels, classes[0])
-    dead = is_dead(fooled, images, target, **where)
+    # Scaled, a living map reaches one; a dead one is zeros.
+    dead_before, dead = (maps.amax((2, 3)).amin(1) == 0 for maps in (before, after))
     value = measured_loss(loss, after, before)
     low, high = RANGES[loss]
     return {
         "test_loss": value,
-        "success": (value >= low) & (value <= high) & ~dead,
+        "success": (value >= low) & (value <= high) & ~dead & ~dead_before,
         "dead": dead,
+        "dead_before": dead_before,
         "spearman": metrics.spearman(before[:, :1], after[:, :1]),
         "ssim": metrics.ssim(before[:, :1], after[:, :1]),
     }
@@ -276,3 +280,10 @@ def top_mask(original: Maps) -> Tensor:
 def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
         yield from torch.randperm(count, generator=generator).split(size)
+
+
+def _check_names(loss: str, explainer: str, classes: tuple[int, int] | None) -> None:
+    checks.one_of("loss", loss, LOSSES)
+    checks.one_of("explainer", explainer, EXPLAINERS)
+    if (loss == "active") != (classes is not None) or (classes and not (len(classes) == len(set(classes)) == 2)):
+        raise ValueError(f"classes is {classes!r} with the loss {loss!r}; pass two different classes for active alone.")

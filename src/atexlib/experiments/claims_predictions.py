@@ -108,20 +108,19 @@ def maps(dataset: str, defense: str, count: int, *, of: str = "gradient") -> dic
 
 
 def scatter(dataset: str, defense: str, metric: str) -> Tensor | None:
-    """Stability and accuracy under a new round of FGSM of all nets: (seeds, nets, 2); None where nothing was run."""
+    """Stability and accuracy under a new round of FGSM of all nets: (seeds, nets, 2); None unless all were run."""
     nets = [(defense, count) for count in range(MOST + 1)] + [pair for pair in OTHERS if pair[0] != defense]
-    found = []
-    for name, count in nets:
-        pair = [
-            {seed: values.nanmean() for seed, values in verdicts.per_image(key, **spec).items()}
-            for key, spec in ((metric, maps(dataset, name, count)), ("fgsm", efficacy(dataset, name, count)))
-        ]
-        found.append({seed: torch.stack([part[seed] for part in pair]) for seed in pair[0].keys() & pair[1].keys()})
-    found = [values for values in found if values]
-    if not found:
+    specs = [(maps(dataset, *net), efficacy(dataset, *net)) for net in nets]
+    preset = verdicts.common_preset(spec for pair in specs for spec in pair)
+    if preset is None:
         return None
-    seeds = sorted(set.intersection(*(set(values) for values in found)))
-    return torch.stack([torch.stack([values[seed] for values in found]) for seed in seeds]).double() if seeds else None
+    found = [
+        [verdicts.per_image(name, **spec, preset=preset) for name, spec in zip((metric, "fgsm"), pair, strict=True)]
+        for pair in specs
+    ]
+    seeds = sorted(set.intersection(*(set(values) for pair in found for values in pair)))
+    rows = [[[values[seed].nanmean() for values in pair] for pair in found] for seed in seeds]
+    return torch.tensor(rows, dtype=torch.float64) if rows else None
 
 
 def _maps(metric: str, defense: str) -> Cells:

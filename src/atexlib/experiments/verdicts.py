@@ -20,6 +20,15 @@ def largest_preset(**spec: object) -> str | None:
     return have[-1] if have else None
 
 
+def common_preset(specs: Iterable[dict[str, object]]) -> str | None:
+    """The largest preset at which each of these specs has a card, for any seed unless one is given; or None."""
+    specs = list(specs)
+    have = [
+        preset for preset in PRESETS if all(load(grid(**{"seed": SEEDS, "preset": preset, **spec})) for spec in specs)
+    ]
+    return have[-1] if have else None
+
+
 def found(**spec: object) -> list[Card]:
     """The cards of a spec, for the seed and the preset given, or for all seeds and the largest preset there is."""
     if "preset" not in spec:
@@ -49,8 +58,15 @@ def mean(metric: str, **spec: object) -> Interval | None:
 
 
 def together(metric: str, specs: Iterable[dict[str, object]]) -> Tensor | None:
-    """Values (S, N, K) of K specs on the same seeds and images, for the seeds that all have; None if there are none."""
-    columns = [per_image(metric, **spec) for spec in specs]
+    """Values (S, N, K) of K specs on the same seeds and images, for the seeds that all have; None if there are none.
+
+    Unless the specs name a preset, it is the largest at which all of them have a card.
+    """
+    specs = list(specs)
+    preset = common_preset(specs)
+    if preset is None:
+        return None
+    columns = [per_image(metric, **{"preset": preset, **spec}) for spec in specs]
     seeds = sorted(set.intersection(*(set(column) for column in columns)))
     if not seeds:
         return None
