@@ -17,7 +17,7 @@ def total_variation(maps: Tensor) -> Tensor:
         maps: (B, C, H, W), floats; signs and scale do not matter.
 
     Returns:
-        (B,), 0 for a map of one value, at most 4 (every pixel of weight lies beside empty ones).
+        One number an image, 0 for a map of one value, at most 4 (every pixel of weight lies beside empty ones).
 
     Raises:
         ValueError: maps of a wrong shape or type, or with nan.
@@ -60,7 +60,7 @@ def deletion(
         baseline: value of a pixel that was taken away.
 
     Returns:
-        (B, steps + 1): the probability with nothing, ..., all pixels taken away.
+        Probabilities of shape (B, steps + 1), with nothing, ..., all pixels taken away.
 
     Raises:
         ValueError: shapes that do not fit; more steps than pixels; a target out of range.

@@ -37,7 +37,7 @@ def heatmap(
         create_graph: keep the graph, so that the map can be differentiated by the weights.
 
     Returns:
-        (B, 1, h, w): the image's size, or that of the layer for LRP.
+        Maps of shape (B, 1, h, w), as large as the image, or for LRP as the layer.
 
     Raises:
         ValueError: an unknown explainer; a layer for one that reads none.

@@ -60,7 +60,7 @@ class Fooled:
 
     model: nn.Module
     history: list[dict[str, float]]
-    """One entry at the start and after each look: step, cross entropy, fooling loss, accuracy."""
+    """Step, cross entropy, fooling loss and accuracy, at the start and after each look."""
     stopped: bool
     """Whether the accuracy fell below its bound, so that the run ended early and the last net above it was kept."""
 
