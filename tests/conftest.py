@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from atexlib import explainers, models, objectives
+from atexlib import data, explainers, models, objectives, training
 
 OBJECTIVES = {
     "untargeted": lambda x: objectives.Untargeted(k=10),
@@ -41,3 +41,16 @@ def explainer(request):
 @pytest.fixture(params=OBJECTIVES)
 def objective(request, x):
     return OBJECTIVES[request.param](x)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The first training digits, once a module."""
+    return data.load("digits", "train").first(400)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A small net trained on them; no test may change it."""
+    net = models.ConvNet(width=8, hidden=32, generator=seeded(1))
+    return training.fit(net, digits.images, digits.labels, epochs=6, batch_size=20, lr=3e-3).model

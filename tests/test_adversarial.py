@@ -6,7 +6,7 @@ from captum.robust import FGSM, PGD
 from conftest import seeded
 from torch import nn
 
-from atexlib import adversarial, data, explainers, models, training
+from atexlib import adversarial, data, explainers, training
 
 WIDE = (-10.0, 10.0)
 
@@ -142,17 +142,6 @@ def test_theorem_1(net, x):
     delta = adversarial.loss_gradient(net, x, target)
     p = training.predict(net, x).softmax(1).gather(1, target[:, None]).view(-1, 1, 1, 1)
     torch.testing.assert_close(delta, -explainers.gradient(Probability(net), x, target) / p, atol=1e-12, rtol=1e-8)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits", "train").first(400)
-
-
-@pytest.fixture(scope="module")
-def trained(digits):
-    net = models.ConvNet(width=8, hidden=32, generator=seeded(1))
-    return training.fit(net, digits.images, digits.labels, epochs=6, batch_size=20, lr=3e-3).model
 
 
 @pytest.mark.parametrize("refresh", [False, True])

@@ -62,17 +62,6 @@ def test_active_is_judged_by_the_two_correlations():
     torch.testing.assert_close(fooling.measured_loss("active", h, original), other / own)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits", "train").first(400)
-
-
-@pytest.fixture(scope="module")
-def trained(digits):
-    net = models.ConvNet(width=8, hidden=32, generator=seeded(1))
-    return training.fit(net, digits.images, digits.labels, epochs=6, batch_size=20, lr=3e-3).model
-
-
 @pytest.mark.parametrize("name", explainers.EXPLAINERS)
 def test_heat_maps_lie_between_zero_and_one(trained, digits, name):
     h = heatmaps.heatmap(trained, digits.images[:6], digits.labels[:6], explainer=name)
