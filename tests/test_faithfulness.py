@@ -97,11 +97,20 @@ def test_blurred_gradient_equals_scipy(net, sigma):
     x = torch.rand(2, 1, 8, 8, generator=seeded(7), dtype=torch.float64)
     found = faithfulness.blurred_gradient(net, x, 1, sigma=sigma)
     radius = round(3 * sigma)
-    if radius >= 8:
-        pytest.skip("the kernel is wider than the map")
     for image, one in zip(explainers.gradient(net, x, 1).abs(), found, strict=True):
         expected = gaussian_filter(image[0].numpy(), sigma, mode="mirror", radius=radius)
         np.testing.assert_allclose(one[0].numpy(), expected, atol=1e-10)
+
+
+def test_a_kernel_wider_than_the_image_is_refused_before_any_work(net, x):
+    with pytest.raises(ValueError, match="sigma is 3"):
+        faithfulness.blurred_gradient(net, x, 1, sigma=3.0)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.long])
+def test_curves_take_whole_numbers_of_any_kind(net, x, kind):
+    target = torch.ones(len(x), dtype=kind)
+    assert torch.equal(faithfulness.deletion(net, x, x, target, steps=4), faithfulness.deletion(net, x, x, 1, steps=4))
 
 
 def test_blurred_gradient_can_be_differentiated(net, x):

@@ -98,17 +98,19 @@ def _curve(
     checks.number("baseline", baseline, low=-torch.inf)
     size = maps.abs().sum(1).flatten(1)
     checks.count("steps", steps, high=size.shape[1])
-    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(len(x), 1, 1, *x.shape[2:])
-    gone = torch.linspace(0, size.shape[1], steps + 1, device=x.device).round().view(1, -1, 1, 1, 1)
-    keep = (rank < gone) if insert else (rank >= gone)
-    images = torch.where(keep, x.unsqueeze(1), torch.as_tensor(baseline, dtype=x.dtype, device=x.device))
+    logits = predict(model, x)
     if target is None:
-        target = predict(model, x).argmax(1)
+        target = logits.argmax(1)
     elif isinstance(target, int):
         target = torch.full((len(x),), target, device=x.device)
-    logits = predict(model, images.flatten(0, 1))
     checks.labels("target", target, size=len(x), classes=logits.shape[1])
-    return of_class(logits.softmax(1), target.repeat_interleave(steps + 1)).view(len(x), steps + 1)
+    target = target.long().to(logits.device)
+    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(len(x), 1, *x.shape[2:])
+    curve = []
+    for gone in torch.linspace(0, size.shape[1], steps + 1).round().tolist():
+        images = torch.where((rank < gone) == insert, x, baseline)
+        curve.append(of_class(predict(model, images).softmax(1), target))
+    return torch.stack(curve, dim=1)
 
 
 def blurred_gradient(
@@ -122,7 +124,14 @@ def blurred_gradient(
         target: class or classes to explain; the predicted class if None.
         create_graph: keep the graph, so that the map can be differentiated.
         sigma: standard deviation of the Gaussian in pixels, cut off at 3 sigma.
+
+    Raises:
+        ValueError: the Gaussian's reach is not smaller than the images; as `explainers.gradient`.
     """
     checks.number("sigma", sigma, open_low=True)
+    checks.four_axes("x", x)
+    reach = round(3 * sigma)
+    if reach >= min(x.shape[2:]):
+        raise ValueError(f"sigma is {sigma} for images of {tuple(x.shape[2:])}; pass one below a third of their side.")
     maps = explainers.gradient(model, x, target, create_graph=create_graph).abs()
-    return gaussian_blur(maps, [2 * round(3 * sigma) + 1] * 2, [sigma] * 2)
+    return gaussian_blur(maps, [2 * reach + 1] * 2, [sigma] * 2)
