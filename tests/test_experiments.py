@@ -16,11 +16,13 @@ import pytest
 import torch
 
 from atexlib import __main__ as command_line
-from atexlib import adversarial, experiments, explainers, faithfulness, training
+from atexlib import adversarial, experiments, explainers, faithfulness, training, vision
 from atexlib.experiments import (
     cards,
     costs,
     efficacy,
+    families,
+    fooling,
     iterations,
     nets,
     presets,
@@ -44,6 +46,7 @@ EFFICACY = {
 SMOOTHNESS = {
     "experiment": "smoothness", "defense": "plain", "iterations": 0, "map": "gradient", **WHERE,
 }  # fmt: skip
+FOOLING = {"experiment": "fooling", "model": "vgg19", "explainer": "gradient", "loss": "topk", **WHERE}
 SPECS = [
     CELL,
     {**CELL, "attack": "targeted", "defense": "atex_ascent"},
@@ -60,6 +63,8 @@ SPECS = [
     *({**EFFICACY, "defense": name, "iterations": 1} for name in iterations.ITERATED),
     {**EFFICACY, "recipe": "refresh"},
     {"experiment": "theorem1", "defense": "none", **WHERE},
+    {**FOOLING, "explainer": "lrp", "loss": "center_mass"},
+    {**FOOLING, "loss": "active"},
 ]
 
 
@@ -67,6 +72,7 @@ SPECS = [
 def tiny(tmp_path, monkeypatch):
     """The preset smoke at a fraction of its size, and a folder of results that starts empty."""
     few = {"train_images": 200, "epochs": 1, "batch_size": 20, "defense_images": 40, "images": 4, "steps": 2}
+    few |= {"family_images": 40, "fool_steps": 1}
     size = dataclasses.replace(presets.PRESETS["smoke"], **few)
     monkeypatch.setitem(presets.PRESETS, "smoke", size)
     monkeypatch.setattr(costs, "SAMPLES", (1,))
@@ -75,6 +81,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setenv("ATEXLIB_RESULTS", str(tmp_path))
     nets.base_net.cache_clear()
     smoothness._reference.cache_clear()
+    fooling._scene.cache_clear()
     return tmp_path
 
 
@@ -150,7 +157,7 @@ def called(action):
 BOOKKEEPING = ("checks", "experiments.cards", "experiments.provenance", "experiments.runs", "experiments.store")
 NET_FILES = {
     f"experiments.nets.{name}" for name in ("_check", "ensure", "load_net", "net_name", "save_net", "trained")
-} | {"data.ImageSet", "data.data_root"}
+} | {"data.ImageSet", "data.data_root", *(f"experiments.families.{name}" for name in ("ensure", "net_name", "trained"))}
 
 
 def influences(name):
@@ -166,6 +173,7 @@ def test_an_experiment_declares_the_code_it_calls(spec):
     experiment, spec = runs.check(spec)
     for defense in experiment.nets(spec):  # the nets carry hashes of their own
         nets.ensure(defense=defense, **WHERE)
+    experiment.files(spec, "cpu")
     if spec.get("attack") == "transfer" or spec["experiment"] == "adversarial_efficacy":
         nets.ensure(defense="none", **WHERE | {"seed": 1})
     card = {}
@@ -183,6 +191,23 @@ def test_a_net_declares_the_code_it_calls(defense):
     declared = nets.NET_CODE if defense == "none" else nets.DEFENSE_CODE
     undeclared = {name for name in names if influences(name) and not name.startswith("data._")} - set(declared)
     assert undeclared == set()
+
+
+@pytest.mark.parametrize("model", vision.MODELS)
+def test_a_net_of_a_family_declares_the_code_it_calls_and_is_read_back(model):
+    where = {"model": model, **WHERE, "wide": True}
+    names = called(lambda: families.ensure(**where))
+    names = {name for name in names if influences(name) and not name.startswith("data._")}
+    assert names - set(families.FAMILY_CODE) == set()
+    assert [entry.stale_since for entry in experiments.status()] == [[], []]
+    path = store.find(families.net_name(**where))
+    written = path.stat().st_mtime_ns
+    net = families.trained(**where)
+    images, labels = families.scene("digits", "test", wide=True)
+    assert nets.net_facts(path)["test_accuracy"] == pytest.approx(training.accuracy(net, images, labels), abs=0.02)
+    assert path.stat().st_mtime_ns == written
+    store.find(families.net_name(**where | {"wide": False})).unlink()
+    assert [entry.stale_since for entry in experiments.status()] == [[f"the net {model}"]]
 
 
 def test_constants_are_declared_with_the_functions_that_use_them():

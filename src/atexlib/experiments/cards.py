@@ -29,6 +29,8 @@ class Experiment:
     """The functions and constants whose change makes its cards stale, as `module.name`."""
     nets: Callable[[Spec], list[str]] = lambda spec: []
     """The defences of the nets that a card rests on."""
+    files: Callable[[Spec, str], Mapping[str, Path]] = lambda spec, device: {}
+    """Further files that a card rests on, by their names among the results; made on the device if they are missing."""
 
     def check(self, spec: Spec) -> dict[str, object]:
         """The spec with its keys in order; raise a ValueError for an unknown, missing or impossible one."""
@@ -62,14 +64,14 @@ def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool) 
             progress=progress,
         )
         for defense in experiment.nets(spec)
-    }  # fmt: skip
+    } | experiment.files(spec, device)  # fmt: skip
     start = time.perf_counter()
     metrics = experiment.run(spec, device=device, progress=progress)
     card = {
         "spec": dict(spec),
         "metrics": metrics,
         "provenance": {
-            "nets": {defense: provenance.file_hash(path) for defense, path in files.items()},
+            "nets": {name: provenance.file_hash(path) for name, path in files.items()},
             "code": provenance.code_hashes(experiment.code),
             **provenance.facts(device=device, seconds=time.perf_counter() - start),
         },
@@ -98,11 +100,11 @@ def stale_since(card: Card) -> list[str]:
     """What changed since a card was made: functions, constants, nets; nothing if it is fresh."""
     spec, made = card["spec"], card["provenance"]
     found = provenance.changed(made["code"])
-    for defense, recorded in made["nets"].items():
+    for name, recorded in made["nets"].items():
         where = {key: spec[key] for key in ("dataset", "seed", "preset")}
-        path = store.find(nets.net_name(defense=defense, **where))
+        path = store.find(name if "/" in name else nets.net_name(defense=name, **where))
         if path is None or provenance.file_hash(path) != recorded:
-            found.append(f"the net {defense}")
+            found.append(f"the net {name}")
     return found
 
 

@@ -216,14 +216,15 @@ def save_net(model: nn.Module, path: Path, facts: dict[str, object]) -> None:
     store.write(path, lambda temporary: save_file(state, temporary, metadata=metadata))
 
 
-def load_net(path: Path) -> nn.Module:
-    """Read a ConvNet from a file of `save_net`."""
-    model = ConvNet().to(memory_format=torch.channels_last)
+def load_net(path: Path, model: nn.Module | None = None) -> nn.Module:
+    """Read a net from a file of `save_net` into `model`; into a new ConvNet if None."""
+    model = ConvNet() if model is None else model
+    model.to(memory_format=torch.channels_last)
     try:
         with safe_open(path, framework="pt") as file:
             model.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no ConvNet that can be read ({error}); restore it.") from error
+        raise ValueError(f"{path} holds no {type(model).__name__} that can be read ({error}); restore it.") from error
     return model.eval()
 
 

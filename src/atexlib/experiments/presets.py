@@ -19,6 +19,9 @@ class Preset:
     steps: int
     starts: int
     samples: int
+    family_images: int
+    family_epochs: int
+    fool_steps: int
 
 
 PRESETS = {

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from .. import checks
-from . import cards, nets, provenance, store
+from . import cards, families, nets, provenance, store
 from .cards import Card, Experiment, Spec
 from .costs import COST
 from .efficacy import EFFICACY, THEOREM
+from .fooling import FOOLING
 from .smoothness import SMOOTHNESS
 from .tables import ATTACKS, BUDGET, OTHER, TABLE
 from .variants import VARIANT
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (TABLE, ATTACKS, BUDGET, OTHER, VARIANT, COST, SMOOTHNESS, EFFICACY, THEOREM)
+    for experiment in (TABLE, ATTACKS, BUDGET, OTHER, VARIANT, COST, SMOOTHNESS, EFFICACY, THEOREM, FOOLING)
 }
 
 
@@ -92,6 +93,9 @@ def status() -> Iterator[Entry]:
     for name in store.names("nets", ".safetensors"):
         facts = nets.net_facts(store.find(name))
         yield _entry(name, facts, facts, _net_stale_since(facts))
+    for name in store.names("families", ".safetensors"):
+        facts = nets.net_facts(store.find(name))
+        yield _entry(name, facts, facts, families.stale_since(facts))
     for name in store.names("cards", ".json"):
         card = cards.read(store.find(name))
         yield _entry(name, card["spec"], card["provenance"], cards.stale_since(card))

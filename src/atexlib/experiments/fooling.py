@@ -1,0 +1,205 @@
+"""The grid of the second paper: a net, an explainer and a loss; fooled on training images, judged on test images."""
+
+import base64
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import canvas, data, model_manipulation, training, vision
+from ..explainers import EXPLAINERS
+from ..intervals import two_level
+from ..model_manipulation import LOSSES, explain
+from . import families
+from .cards import Experiment, Spec
+from .measure import _plain as plain
+from .presets import PRESETS
+from .provenance import declared
+from .tables import summary
+
+# The points (learning rate, weight) of the sweep, gentle ones first; the first that meets the bar is kept.
+POINTS: dict[str, tuple[tuple[float, float], ...]] = {
+    "location": ((3e-4, 2.0), (1e-3, 5.0), (1e-3, 20.0)),
+    "topk": ((3e-4, 5.0), (1e-3, 10.0), (1e-3, 40.0)),
+    "center_mass": ((3e-4, 0.1), (1e-3, 0.2), (1e-3, 1.0)),
+    "active": ((3e-4, 5.0), (1e-3, 10.0), (1e-3, 40.0)),
+}
+BAR = 0.8  # success rate from which a cell counts as fooled ...
+BOUND = 0.02  # ... if no more accuracy than this is lost
+CLASSES = (1, 8)  # of `active`: trousers and bags; ones and eights
+LOOKS = 10  # looks at the accuracy in a run
+FOOLED_ON = 512  # images whose maps are changed
+WATCHED = 500  # validation images for the accuracy during a run
+CHOSEN_BY = 100  # validation images whose success chooses the point
+TESTED = 2000  # test images for the accuracy before and after
+TRANSFERRED = 64  # test images for the explainers that the loss did not use
+SHOWN = 16  # test images whose maps the card holds
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A net and all images of an experiment: for the cross entropy, to fool on, to choose by, to judge by."""
+
+    model: nn.Module
+    train: tuple[Tensor, Tensor]
+    fool_set: tuple[Tensor, Tensor]
+    watched: tuple[Tensor, Tensor]
+    chosen_by: tuple[Tensor, Tensor]
+    tested: tuple[Tensor, Tensor]
+    judged: tuple[Tensor, Tensor]
+
+
+def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
+    """Fool a net's explainer, and judge every explainer of the fooled net.
+
+    `success`, `dead`, `dead before`, `test loss`, `spearman`, `ssim`: of the explainer that was fooled, image by image.
+    `transfer`: the same of all explainers, on fewer images. `right before`, `right after`: test images classified
+    rightly, and `accuracy lost` with its interval. `trials`: the points tried, each with its curve.
+    """
+    loss, name, size = spec["loss"], spec["explainer"], PRESETS[spec["preset"]]
+    classes = CLASSES if loss == "active" else None
+    place = {key: spec[key] for key in ("model", "dataset", "seed", "preset")}
+    scene = _scene(**place, wide=classes is not None, device=device)
+    rules = {"loss": loss, "classes": classes}
+    trials, nets = [], []
+    for lr, weight in POINTS[loss]:
+        fooled = model_manipulation.fool(
+            scene.model,
+            *scene.train,
+            **rules,
+            **_where(spec["model"], name),
+            weight=weight,
+            lr=lr,
+            fool_set=scene.fool_set,
+            validation=scene.watched,
+            min_accuracy=max(0.0, training.accuracy(scene.model, *scene.watched) - BOUND),
+            steps=size.fool_steps,
+            look_every=max(1, size.fool_steps // LOOKS),
+            device=device,
+            generator=torch.Generator().manual_seed(spec["seed"]),
+            progress=progress,
+        )
+        found = model_manipulation.success(
+            scene.model, fooled.model, *scene.chosen_by, **rules, **_where(spec["model"], name)
+        )
+        rate = found["success"].double().mean().item()
+        trials.append({"lr": lr, "weight": weight, "success": rate, "stopped": fooled.stopped, "curve": fooled.history})
+        nets.append(fooled.model)
+        if rate >= BAR:
+            break
+    best = max(range(len(trials)), key=lambda i: trials[i]["success"])
+    return {
+        "trials": trials,
+        "chosen": best,
+        **_accuracies(scene, nets[best], classes),
+        **_judged(scene, nets[best], spec["model"], name, rules, len(scene.judged[0])),
+        "transfer": {
+            other: _judged(scene, nets[best], spec["model"], other, rules, TRANSFERRED) for other in EXPLAINERS
+        },
+        "maps": {
+            when: _packed(explain(net, *_first(scene.judged, SHOWN), classes=classes, **_where(spec["model"], name)))
+            for when, net in {"before": scene.model, "after": nets[best]}.items()
+        },
+    }
+
+
+def unpacked(maps: Mapping[str, object]) -> Tensor:
+    """The heat maps of a card, in [0, 1], to two digits."""
+    values = torch.frombuffer(bytearray(base64.b64decode(maps["data"])), dtype=torch.uint8)
+    return values.view(maps["shape"]).float() / 255
+
+
+def _packed(maps: Tensor) -> dict[str, object]:
+    values = (maps.detach().cpu() * 255).round().to(torch.uint8).contiguous()
+    return {"shape": list(values.shape), "data": base64.b64encode(values.numpy().tobytes()).decode()}
+
+
+def _where(model: str, explainer: str) -> dict[str, object]:
+    """An explainer as an option, and the layer to read it at."""
+    return {"explainer": explainer, "layer": vision.LAYERS[model] if explainer in ("lrp", "grad_cam") else None}
+
+
+def _judged(
+    scene: Scene, fooled: nn.Module, model: str, explainer: str, rules: Mapping[str, object], count: int
+) -> dict[str, object]:
+    found = model_manipulation.success(
+        scene.model, fooled, *_first(scene.judged, count), **rules, **_where(model, explainer)
+    )
+    return {name.replace("_", " "): summary(plain(values)) for name, values in found.items()}
+
+
+def _accuracies(scene: Scene, fooled: nn.Module, classes: tuple[int, int] | None) -> dict[str, object]:
+    images, labels = scene.tested
+    logits = [training.predict(net, images) for net in (scene.model, fooled)]
+    right = [(values.argmax(1) == labels).double() for values in logits]
+    top5 = [(values.topk(5).indices == labels.unsqueeze(1)).any(1).double().mean().item() for values in logits]
+    lost = two_level((right[0] - right[1]).unsqueeze(0))
+    found = {
+        "right before": plain(right[0]),
+        "right after": plain(right[1]),
+        "accuracy": [values.mean().item() for values in right],
+        "top-5 accuracy": top5,
+        "accuracy lost": lost._asdict(),
+    }
+    if classes is not None:
+        found["accuracy of the classes"] = {
+            str(c): [values[labels == c].mean().item() for values in right] for c in classes
+        }
+    return found
+
+
+def _first(part: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
+    return part[0][:count], part[1][:count]
+
+
+@functools.lru_cache(maxsize=1)
+def _scene(*, model: str, dataset: str, seed: int, preset: str, wide: bool, device: str) -> Scene:
+    net = families.trained(model=model, dataset=dataset, seed=seed, preset=preset, wide=wide, device=device)
+    parts = {}
+    for split in ("train", "validation", "test"):
+        images, labels = families.scene(dataset, split, wide=wide)
+        shown = _pairs(dataset, split) if wide else (images, labels)
+        parts[split] = [(x.to(device), y.to(device)) for x, y in ((images, labels), shown)]
+    (train, fool), (watched, chosen), (tested, judged) = parts.values()
+    count = PRESETS[preset].images
+    return Scene(
+        net,
+        _first(train, PRESETS[preset].defense_images),
+        _first(fool, min(FOOLED_ON, 2 * count)),
+        _first(watched, WATCHED),
+        _first(chosen, min(CHOSEN_BY, count)),
+        _first(tested, TESTED),
+        _first(judged, count),
+    )
+
+
+def _pairs(dataset: str, split: str) -> tuple[Tensor, Tensor]:
+    """Canvases that hold an object of each of CLASSES; the label is that of the first."""
+    images = data.load(dataset, split)
+    both = canvas.pairs(canvas.padded(images.images), images.labels, CLASSES)
+    return both, torch.full((len(both),), CLASSES[0])
+
+
+def _rests_on(spec: Spec, device: str) -> dict[str, Path]:
+    where = {key: spec[key] for key in ("model", "dataset", "seed", "preset")} | {"wide": spec["loss"] == "active"}
+    path = families.ensure(**where, device=device)
+    return {families.net_name(**where): path}
+
+
+FOOLING = Experiment(
+    "fooling",
+    {
+        "model": tuple(vision.MODELS),
+        "explainer": ("lrp", "grad_cam", "gradient"),
+        "loss": tuple(LOSSES),
+        "dataset": data.DATASETS,
+        "seed": int,
+        "preset": tuple(PRESETS),
+    },
+    fooling,
+    declared("families", "fooling"),
+    files=_rests_on,
+)
