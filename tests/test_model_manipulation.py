@@ -40,7 +40,7 @@ def test_topk_looks_at_the_top_tenth_of_the_original():
 def test_center_mass_is_the_way_that_the_centre_went():
     h, original = dot(3, 10), dot(1, 3)
     assert fooling.center_mass(h, original).item() == pytest.approx(-9)
-    assert fooling.measured_loss("center_mass", h, original).item() == pytest.approx(9 / 14)
+    assert fooling.measured_loss("center_mass", h, original).item() == pytest.approx(9 / 28)
 
 
 def test_active_is_zero_where_the_two_maps_are_swapped():
@@ -146,13 +146,13 @@ def test_batch_norm_is_frozen_and_only_the_fool_set_is_explained(digits, monkeyp
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), *head)
     net[1].running_mean.normal_(generator=seeded())
     seen = []
-    real = fooling.heatmap
+    real = fooling.one_channel
 
     def watch(model, x, target, **options):
         seen.append(x)
         return real(model, x, target, **options)
 
-    monkeypatch.setattr(fooling, "heatmap", watch)
+    monkeypatch.setattr(fooling, "one_channel", watch)
     fool_set = (digits.images[200:220], digits.labels[200:220])
     found = fooling.fool(
         net, digits.images[:100], digits.labels[:100], fool_set=fool_set, steps=2, explainer="lrp", layer="2"
@@ -162,6 +162,24 @@ def test_batch_norm_is_frozen_and_only_the_fool_set_is_explained(digits, monkeyp
     assert not torch.equal(found.model[1].weight, net[1].weight)
     allowed = {image.flatten().tolist().__str__() for image in fool_set[0]}
     assert all(image.flatten().tolist().__str__() in allowed for batch in seen for image in batch)
+
+
+def test_fading_starts_at_a_tenth_of_the_original():
+    original = torch.tensor([[2.0], [2.0], [2.0], [0.0], [2.0]])
+    peaks = torch.tensor([[2.0], [0.2], [0.1], [0.0], [-0.2]])
+    assert fooling.fading(peaks, original).tolist() == pytest.approx([0, 0, 0.5, 0, 2])
+
+
+def test_the_penalty_keeps_maps_alive(trained, digits):
+    """Without it, top-k is lowered by Grad-CAM maps that show nothing."""
+    x, y = digits.images[300:], digits.labels[300:]
+    dead = {}
+    for alive in (0.0, 1.0):
+        options = {"loss": "topk", "explainer": "grad_cam", "weight": 10.0, "steps": 60, "lr": 3e-3, "alive": alive}
+        found = fooling.fool(trained, digits.images[:200], digits.labels[:200], **options)
+        dead[alive] = heatmaps.is_dead(found.model, x, y, explainer="grad_cam").double().mean().item()
+    assert dead[0.0] > 0.3
+    assert dead[1.0] < 0.5 * dead[0.0]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,13 @@ def heatmap(
 
     Source: Heo et al. 2019, section 3.
     """
-    size = _unscaled(model, x, target, explainer=explainer, layer=layer, create_graph=create_graph)
+    maps = one_channel(model, x, target, explainer=explainer, layer=layer, create_graph=create_graph)
+    return scaled(maps, explainer=explainer)
+
+
+def scaled(maps: Tensor, *, explainer: str) -> Tensor:
+    """Maps of `one_channel`, cut off at zero and scaled to [0, 1] image by image, as `heatmap` does it."""
+    size = maps.relu()
     low = 0.0 if explainer == "grad_cam" else size.amin((1, 2, 3), keepdim=True)
     span = size.amax((1, 2, 3), keepdim=True) - low
     return torch.where(span > DEAD, (size - low) / span.clamp_min(DEAD), 0 * size)
@@ -54,21 +60,22 @@ def is_dead(
     model: nn.Module, x: Tensor, target: Tensor | int, *, explainer: str = "lrp", layer: str | None = None
 ) -> Tensor:
     """True (B,) where a heat map's largest value before scaling is below 1e-8: arguments as for `heatmap`."""
-    return _unscaled(model, x, target, explainer=explainer, layer=layer).amax((1, 2, 3)) < DEAD
+    return one_channel(model, x, target, explainer=explainer, layer=layer).amax((1, 2, 3)) < DEAD
 
 
-def _unscaled(
+def one_channel(
     model: nn.Module,
     x: Tensor,
     target: Tensor | int,
     *,
     explainer: str,
-    layer: str | None,
+    layer: str | None = None,
     create_graph: bool = False,
 ) -> Tensor:
+    """A raw map (B, 1, h, w), summed over its channels; of slopes, the absolute values: arguments as for `heatmap`."""
     checks.one_of("explainer", explainer, EXPLAINERS)
     options = {} if layer is None else {"layer": layer}
     if options and "layer" not in inspect.signature(EXPLAINERS[explainer]).parameters:
         raise ValueError(f"layer is {layer!r}, but {explainer} reads no layer; leave it out.")
     maps = EXPLAINERS[explainer](model, x, target, create_graph=create_graph, **options)
-    return maps.sum(1, keepdim=True).relu() if explainer in SIGNED else maps.abs().sum(1, keepdim=True)
+    return (maps if explainer in SIGNED else maps.abs()).sum(1, keepdim=True)

@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from . import checks, metrics
 from .explainers import EXPLAINERS
-from .heatmaps import heatmap
+from .heatmaps import DEAD, one_channel, scaled
 from .objectives import center_of_mass
 from .training import accuracy, check_examples, predict
 
 FRAME = 7  # the frame of the location loss is a seventh of the side wide
 TOP = 0.1  # the share of the pixels that the top-k loss empties
+ALIVE = 0.1  # a map whose largest value falls below this share of what it was is about to die
 CHUNK = 100  # images explained at once where no graph is kept
 
 Maps = Tensor
@@ -74,6 +75,7 @@ def fool(
     explainer: str = "lrp",
     layer: str | None = None,
     weight: float = 1.0,
+    alive: float = 1.0,
     classes: tuple[int, int] | None = None,
     fool_set: tuple[Tensor, Tensor] | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
@@ -98,6 +100,8 @@ def fool(
         explainer: whose maps shall lie: `lrp`, `grad_cam`, `gradient`, or another of `explainers.EXPLAINERS`.
         layer: for `lrp` and `grad_cam`, the module to read at; its map should be at least 8 x 8.
         weight: lambda, weight of the fooling loss.
+        alive: weight, within the fooling loss, of a penalty on maps that die (`fading`), our addition; 0 leaves it out,
+            and then Grad-CAM's top-k and centre-mass losses are often lowered by maps that show nothing.
         classes: the two classes of `active`.
         fool_set: images and labels whose explanations are changed; the first ones if None.
         validation: images and labels on which accuracy is watched; the first ones if None.
@@ -105,7 +109,7 @@ def fool(
         steps: steps of Adam.
         look_every: steps between two looks at the accuracy.
         batch_size: images in a batch, of each of the two sets.
-        lr: learning rate of Adam.
+        lr: first learning rate of Adam; it falls to zero along a cosine, so that accuracy recovers.
         device: where to train; the fooled net stays there.
         generator: CPU generator that draws the batches; a new one with seed 0 if None.
         progress: show a progress bar.
@@ -118,6 +122,7 @@ def fool(
     """
     _check_names(loss, explainer, classes)
     checks.number("weight", weight)
+    checks.number("alive", alive)
     checks.number("lr", lr, open_low=True)
     checks.number("min_accuracy", min_accuracy, high=1.0)
     for name, value in {"steps": steps, "look_every": look_every, "batch_size": batch_size}.items():
@@ -137,8 +142,9 @@ def fool(
     watched = (images, labels) if validation is None else validation
     net = copy.deepcopy(model).to(device).eval()
     where = {"explainer": explainer, "layer": layer, "classes": classes}
-    originals = explain(net, chosen, wanted, **where)
+    originals, peaks = _maps_and_peaks(net, chosen, wanted, **where)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     draw_images, draw_chosen = (_batches(len(part), batch_size, generator) for part in (images, chosen))
     history = [{"step": 0, "accuracy": accuracy(net, *watched)}]
     kept, stopped = copy.deepcopy(net.state_dict()), False
@@ -146,8 +152,8 @@ def fool(
     for step in bar:
         rows, others = next(draw_images), next(draw_chosen)
         fidelity = F.cross_entropy(net(images[rows]), labels[rows])
-        maps = explain(net, chosen[others], wanted[others], create_graph=True, **where)
-        fooling = LOSSES[loss](maps, originals[others]).mean()
+        maps, now = _maps_and_peaks(net, chosen[others], wanted[others], create_graph=True, **where)
+        fooling = LOSSES[loss](maps, originals[others]).mean() + alive * fading(now, peaks[others]).mean()
         total = fidelity + weight * fooling
         if not math.isfinite(total.item()):
             raise ValueError(
@@ -156,6 +162,7 @@ def fool(
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
+        schedule.step()
         if step % look_every == 0 or step == steps:
             entry = {"step": step, "cross_entropy": fidelity.item(), "fooling": fooling.item()}
             history.append(entry | {"accuracy": accuracy(net, *watched)})
@@ -180,27 +187,48 @@ def explain(
     create_graph: bool = False,
 ) -> Maps:
     """Heat maps of the labels' classes (B, 1, h, w), or of two given classes (B, 2, h, w)."""
-    if classes is not None:
-        pair = [
-            explain(model, x, torch.full_like(labels, c), explainer=explainer, layer=layer, create_graph=create_graph)
-            for c in classes
-        ]
-        return torch.cat(pair, dim=1)
+    return _maps_and_peaks(
+        model, x, labels, explainer=explainer, layer=layer, classes=classes, create_graph=create_graph
+    )[0]
+
+
+def _maps_and_peaks(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    explainer: str,
+    layer: str | None,
+    classes: tuple[int, int] | None,
+    create_graph: bool = False,
+) -> tuple[Maps, Tensor]:
+    """Heat maps as `explain` gives them, and the largest value (B, K) of each before it was cut and scaled."""
+    targets = [labels] if classes is None else [torch.full_like(labels, c) for c in classes]
     options = {"explainer": explainer, "layer": layer, "create_graph": create_graph}
-    if create_graph:
-        return heatmap(model, x, labels, **options)
-    return torch.cat(
-        [heatmap(model, *part, **options) for part in zip(x.split(CHUNK), labels.split(CHUNK), strict=True)]
-    )
+    size = len(x) if create_graph else CHUNK
+    raw = [
+        torch.cat([one_channel(model, *part, **options) for part in zip(x.split(size), y.split(size), strict=True)])
+        for y in targets
+    ]
+    peaks = torch.stack([maps.amax((1, 2, 3)) for maps in raw], dim=1)
+    return torch.cat([scaled(maps, explainer=explainer) for maps in raw], dim=1), peaks
+
+
+def fading(peaks: Tensor, original: Tensor) -> Tensor:
+    """How far each map's largest value (B, K) fell below a tenth of the original: 0 above it, 1 where it is zero.
+
+    What was dead in the original is left out.
+    """
+    return torch.where(original > DEAD, 1 - peaks / (ALIVE * original.clamp_min(DEAD)), 0.0).relu().mean(1)
 
 
 def measured_loss(loss: str, h: Maps, original: Maps) -> Tensor:
     """The number (B,) by which an image counts as fooled, if it lies in RANGES[loss].
 
     `location`: the loss itself. `topk`: what the map shows on the original's top tenth, relative to what the original
-    shows there. `center_mass`: L1 distance of the centres, each coordinate divided by its side. `active`: Spearman
-    correlation of the first class's map with the original of the second, divided by that with its own original; nan
-    where one of them is not positive.
+    shows there. `center_mass`: L1 distance of the centres, as a share of height plus width, the longest one possible.
+    `active`: Spearman correlation of the first class's map with the original of the second, divided by that with its
+    own original; nan where one of them is not positive.
 
     Source: Heo et al. 2019, section 5 (recalled).
     """
@@ -208,8 +236,7 @@ def measured_loss(loss: str, h: Maps, original: Maps) -> Tensor:
     if loss == "topk":
         return topk(h, original) / topk(original, original).clamp_min(torch.finfo(h.dtype).tiny)
     if loss == "center_mass":
-        sides = torch.tensor(h.shape[2:], dtype=h.dtype, device=h.device)
-        return ((center_of_mass(h) - center_of_mass(original)).abs() / sides).sum(1)
+        return (center_of_mass(h) - center_of_mass(original)).abs().sum(1) / sum(h.shape[2:])
     if loss == "active":
         swapped, own = (metrics.spearman(h[:, :1], original[:, c : c + 1]) for c in (1, 0))
         return torch.where((swapped > 0) & (own > 0), swapped / own, torch.nan)
