@@ -81,7 +81,8 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setenv("ATEXLIB_RESULTS", str(tmp_path))
     nets.base_net.cache_clear()
     smoothness._reference.cache_clear()
-    fooling._scene.cache_clear()
+    for cached in (fooling._scene, fooling._control, fooling._references):
+        cached.cache_clear()
     return tmp_path
 
 

@@ -99,7 +99,7 @@ def fool(
         loss: one of LOSSES. `active` swaps the maps of two classes on images that hold both.
         explainer: whose maps shall lie: `lrp`, `grad_cam`, `gradient`, or another of `explainers.EXPLAINERS`.
         layer: for `lrp` and `grad_cam`, the module to read at; its map should be at least 8 x 8.
-        weight: lambda, weight of the fooling loss.
+        weight: lambda, weight of the fooling loss; 0 is the control, the same training without a lie.
         alive: weight, within the fooling loss, of a penalty on maps that die (`fading`), our addition; 0 leaves it out,
             and then Grad-CAM's top-k and centre-mass losses are often lowered by maps that show nothing.
         classes: the two classes of `active`.
@@ -152,8 +152,10 @@ def fool(
     for step in bar:
         rows, others = next(draw_images), next(draw_chosen)
         fidelity = F.cross_entropy(net(images[rows]), labels[rows])
-        maps, now = _maps_and_peaks(net, chosen[others], wanted[others], create_graph=True, **where)
-        fooling = LOSSES[loss](maps, originals[others]).mean() + alive * fading(now, peaks[others]).mean()
+        fooling = torch.zeros((), device=device)
+        if weight > 0:
+            maps, now = _maps_and_peaks(net, chosen[others], wanted[others], create_graph=True, **where)
+            fooling = LOSSES[loss](maps, originals[others]).mean() + alive * fading(now, peaks[others]).mean()
         total = fidelity + weight * fooling
         if not math.isfinite(total.item()):
             raise ValueError(
@@ -273,9 +275,13 @@ def success(
     Raises:
         ValueError: an unknown name; `active` without two different classes.
     """
-    where = {"explainer": explainer, "layer": layer}
     _check_names(loss, explainer, classes)
-    before, after = (explain(net, images, labels, classes=classes, **where) for net in (model, fooled))
+    where = {"explainer": explainer, "layer": layer, "classes": classes}
+    return judge(*(explain(net, images, labels, **where) for net in (model, fooled)), loss=loss)
+
+
+def judge(before: Maps, after: Maps, *, loss: str) -> Mapping[str, Tensor]:
+    """What `success` gives, of heat maps before and after, in [0, 1]: (B, 1, h, w), or (B, 2, h, w) for `active`."""
     # Scaled, a living map reaches one; a dead one is zeros.
     dead_before, dead = (maps.amax((2, 3)).amin(1) == 0 for maps in (before, after))
     value = measured_loss(loss, after, before)

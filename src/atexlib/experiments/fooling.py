@@ -16,7 +16,7 @@ from ..model_manipulation import LOSSES, explain
 from . import families
 from .cards import Experiment, Spec
 from .measure import _plain as plain
-from .presets import PRESETS
+from .presets import PRESETS, Preset
 from .provenance import declared
 from .tables import summary
 
@@ -31,6 +31,7 @@ BAR = 0.8  # success rate from which a cell counts as fooled ...
 BOUND = 0.02  # ... if no more accuracy than this is lost
 RUINED = 0.1  # a run that loses more than this on the way is given up
 CLASSES = (1, 8)  # of `active`: trousers and bags; ones and eights
+CONTROL_LR = 5e-4
 LOOKS = 10  # looks at the accuracy in a run
 FOOLED_ON = 512  # images whose maps are changed
 WATCHED = 500  # validation images for the accuracy during a run
@@ -57,36 +58,47 @@ def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
     """Fool a net's explainer, and judge every explainer of the fooled net.
 
     `success`, `dead`, `dead before`, `test loss`, `spearman`, `ssim`: of the explainer that was fooled, image by image.
-    `transfer`: the same of all explainers, on fewer images. `right before`, `right after`: test images classified
-    rightly, and `accuracy lost` with its interval. `trials`: the points tried, each with its curve.
+    `seen`: success on images that the fooling saw. `transfer`: the same measures for all explainers, on fewer images;
+    `control`: these for a net that was trained on for as long without a lie. `right before`, `right after`: test images
+    classified rightly, and `accuracy lost` with its interval. `trials`: the points tried, each with its curve.
     """
-    loss, name, size = spec["loss"], spec["explainer"], PRESETS[spec["preset"]]
-    classes = CLASSES if loss == "active" else None
-    place = {key: spec[key] for key in ("model", "dataset", "seed", "preset")}
-    scene = _scene(**place, wide=classes is not None, device=device)
-    rules = {"loss": loss, "classes": classes}
+    loss, model = spec["loss"], spec["model"]
+    place = {key: spec[key] for key in ("model", "dataset", "seed", "preset")} | {"wide": loss == "active"}
+    scene = _scene(**place, device=device)
+    where = _where(model, spec["explainer"], wide=place["wide"])
+    trials, nets = _sweep(scene, loss, where, size=PRESETS[spec["preset"]], seed=spec["seed"], progress=progress)
+    best = max(range(len(trials)), key=lambda i: (trials[i]["accuracy lost"] <= BOUND, trials[i]["success"]))
+    shown, seen = (
+        [explain(net, *part, **where) for net in (scene.model, nets[best])]
+        for part in (scene.judged, _first(scene.fool_set, TRANSFERRED))
+    )
+    transfer, control = {}, {}
+    for other in EXPLAINERS:
+        honest, trained_on = _references(other, **place, device=device)
+        few = _first(scene.judged, TRANSFERRED)
+        after = explain(nets[best], *few, **_where(model, other, wide=place["wide"]))
+        transfer[other], control[other] = _judged(honest, after, loss), _judged(honest, trained_on, loss)
+    return {
+        "trials": trials,
+        "chosen": best,
+        **_accuracies(scene, nets[best], wide=place["wide"]),
+        **_judged(*shown, loss),
+        "seen": _judged(*seen, loss)["success"],
+        "transfer": transfer,
+        "control": control,
+        "maps": {when: _packed(maps[:SHOWN]) for when, maps in zip(("before", "after"), shown, strict=True)},
+    }
+
+
+def _sweep(
+    scene: Scene, loss: str, where: Mapping[str, object], *, size: Preset, seed: int, progress: bool
+) -> tuple[list[dict[str, object]], list[nn.Module]]:
+    """Try the points of a loss in turn, until one meets the bar on validation images."""
     before = training.accuracy(scene.model, *scene.watched)
     trials, nets = [], []
     for lr, weight in POINTS[loss]:
-        fooled = model_manipulation.fool(
-            scene.model,
-            *scene.train,
-            **rules,
-            **_where(spec["model"], name),
-            weight=weight,
-            lr=lr,
-            fool_set=scene.fool_set,
-            validation=scene.watched,
-            min_accuracy=max(0.0, before - RUINED),
-            steps=size.fool_steps,
-            look_every=max(1, size.fool_steps // LOOKS),
-            device=device,
-            generator=torch.Generator().manual_seed(spec["seed"]),
-            progress=progress,
-        )
-        found = model_manipulation.success(
-            scene.model, fooled.model, *scene.chosen_by, **rules, **_where(spec["model"], name)
-        )
+        fooled = _fool(scene, size=size, seed=seed, progress=progress, loss=loss, weight=weight, lr=lr, **where)
+        found = model_manipulation.success(scene.model, fooled.model, *scene.chosen_by, loss=loss, **where)
         rate = found["success"].double().mean().item()
         lost = before - training.accuracy(fooled.model, *scene.watched)
         point = {"lr": lr, "weight": weight, "success": rate, "accuracy lost": lost, "stopped": fooled.stopped}
@@ -94,20 +106,40 @@ def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
         nets.append(fooled.model)
         if rate >= BAR and lost <= BOUND:
             break
-    best = max(range(len(trials)), key=lambda i: (trials[i]["accuracy lost"] <= BOUND, trials[i]["success"]))
-    return {
-        "trials": trials,
-        "chosen": best,
-        **_accuracies(scene, nets[best], classes),
-        **_judged(scene, nets[best], spec["model"], name, rules, len(scene.judged[0])),
-        "transfer": {
-            other: _judged(scene, nets[best], spec["model"], other, rules, TRANSFERRED) for other in EXPLAINERS
-        },
-        "maps": {
-            when: _packed(explain(net, *_first(scene.judged, SHOWN), classes=classes, **_where(spec["model"], name)))
-            for when, net in {"before": scene.model, "after": nets[best]}.items()
-        },
-    }
+    return trials, nets
+
+
+def _fool(scene: Scene, *, size: Preset, seed: int, progress: bool, **options: object) -> model_manipulation.Fooled:
+    return model_manipulation.fool(
+        scene.model,
+        *scene.train,
+        **options,
+        fool_set=scene.fool_set,
+        validation=scene.watched,
+        min_accuracy=max(0.0, training.accuracy(scene.model, *scene.watched) - RUINED),
+        steps=size.fool_steps,
+        look_every=max(1, size.fool_steps // LOOKS),
+        device=next(scene.model.parameters()).device,
+        generator=torch.Generator().manual_seed(seed),
+        progress=progress,
+    )
+
+
+@functools.lru_cache(maxsize=len(EXPLAINERS))
+def _references(explainer: str, **place: object) -> tuple[Tensor, Tensor]:
+    """Maps of the first judged images: of the net, and of the control."""
+    scene = _scene(**place)
+    where = _where(place["model"], explainer, wide=place["wide"])
+    few = _first(scene.judged, TRANSFERRED)
+    return explain(scene.model, *few, **where), explain(_control(**place), *few, **where)
+
+
+@functools.lru_cache(maxsize=1)
+def _control(**place: object) -> nn.Module:
+    """The net after as many steps of the same training, without a lie."""
+    scene, size = _scene(**place), PRESETS[place["preset"]]
+    options = {"loss": "location", "explainer": "gradient", "weight": 0.0, "lr": CONTROL_LR}
+    return _fool(scene, size=size, seed=place["seed"], progress=False, **options).model
 
 
 def unpacked(maps: Mapping[str, object]) -> Tensor:
@@ -121,21 +153,18 @@ def _packed(maps: Tensor) -> dict[str, object]:
     return {"shape": list(values.shape), "data": base64.b64encode(values.numpy().tobytes()).decode()}
 
 
-def _where(model: str, explainer: str) -> dict[str, object]:
-    """An explainer as an option, and the layer to read it at."""
-    return {"explainer": explainer, "layer": vision.LAYERS[model] if explainer in ("lrp", "grad_cam") else None}
+def _where(model: str, explainer: str, *, wide: bool) -> dict[str, object]:
+    """An explainer as options: its name, the layer to read it at, the classes if there are two."""
+    layer = vision.LAYERS[model] if explainer in ("lrp", "grad_cam") else None
+    return {"explainer": explainer, "layer": layer, "classes": CLASSES if wide else None}
 
 
-def _judged(
-    scene: Scene, fooled: nn.Module, model: str, explainer: str, rules: Mapping[str, object], count: int
-) -> dict[str, object]:
-    found = model_manipulation.success(
-        scene.model, fooled, *_first(scene.judged, count), **rules, **_where(model, explainer)
-    )
+def _judged(before: Tensor, after: Tensor, loss: str) -> dict[str, object]:
+    found = model_manipulation.judge(before, after, loss=loss)
     return {name.replace("_", " "): summary(plain(values)) for name, values in found.items()}
 
 
-def _accuracies(scene: Scene, fooled: nn.Module, classes: tuple[int, int] | None) -> dict[str, object]:
+def _accuracies(scene: Scene, fooled: nn.Module, *, wide: bool) -> dict[str, object]:
     images, labels = scene.tested
     logits = [training.predict(net, images) for net in (scene.model, fooled)]
     right = [(values.argmax(1) == labels).double() for values in logits]
@@ -148,9 +177,9 @@ def _accuracies(scene: Scene, fooled: nn.Module, classes: tuple[int, int] | None
         "top-5 accuracy": top5,
         "accuracy lost": lost._asdict(),
     }
-    if classes is not None:
+    if wide:
         found["accuracy of the classes"] = {
-            str(c): [values[labels == c].mean().item() for values in right] for c in classes
+            str(c): [values[labels == c].mean().item() for values in right] for c in CLASSES
         }
     return found
 
