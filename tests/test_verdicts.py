@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from atexlib.experiments import cards, claims, claims_predictions, report, store, verdicts
+from atexlib import explainers
+from atexlib.experiments import cards, claims, claims_fooling, claims_predictions, report, store, verdicts
 from atexlib.experiments.runs import EXPERIMENTS
 from atexlib.intervals import Interval
 
@@ -194,6 +195,26 @@ def test_the_claims_on_predictions_come_out_as_the_cards_say():
         "T7": "reproduced", "T8": "reproduced", "T9": "reproduced", "T10": "open", "T11": "reproduced", "T12": "partly",
         "T14": "open",
     }  # fmt: skip
+
+
+def test_the_claims_on_fooling_come_out_as_the_cards_say():
+    for number, (_, spec) in enumerate(claims_fooling.grid(claims_fooling.LOSSES)):
+        success = 0.5 if number == 0 else 0.9
+        read = {f"{kind}success by {name}": [success - lower] * 3 for name in explainers.EXPLAINERS
+                for kind, lower in (("", 0.0), ("control ", 0.3))}  # fmt: skip
+        measured = {"success": [success] * 4, "seen": [success + 0.05] * 3, **read}
+        right = {"right before": [0.9] * 5, "right after": [0.9 - 0.03 * (number == 1)] * 5}
+        put("fooling", measured | right, **spec, seed=0)
+    found = {name: claim.cells("atex") for name, claim in claims_fooling.CLAIMS.items()}
+    assert {name: len(cells) for name, cells in found.items()} == {"F1": 27, "F2": 36, "F3": 27, "F4": 135, "F5": 9}
+    assert {name: verdicts.verdict(cells.values()) for name, cells in found.items()} == {
+        "F1": "partly", "F2": "partly", "F3": "reproduced", "F4": "reproduced", "F5": "reproduced"
+    }  # fmt: skip
+    assert found["F1"]["vgg19, lrp, location"].mean == pytest.approx(-0.3)
+    assert found["F2"]["vgg19, lrp, topk"].mean == pytest.approx(-0.01)
+    assert found["F3"]["vgg19, lrp, topk"].mean == pytest.approx(0.05)
+    assert found["F4"]["vgg19, lrp, topk, read by gradient"].mean == pytest.approx(0.3)
+    assert "vgg19, lrp, topk, read by lrp" not in found["F4"]
 
 
 def test_fewer_samples_are_compared_with_all_of_them():

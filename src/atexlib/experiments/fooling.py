@@ -58,9 +58,10 @@ def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
     """Fool a net's explainer, and judge every explainer of the fooled net.
 
     `success`, `dead`, `dead before`, `test loss`, `spearman`, `ssim`: of the explainer that was fooled, image by image.
-    `seen`: success on images that the fooling saw. `transfer`: the same measures for all explainers, on fewer images;
-    `control`: these for a net that was trained on for as long without a lie. `right before`, `right after`: test images
-    classified rightly, and `accuracy lost` with its interval. `trials`: the points tried, each with its curve.
+    `seen`: success on images that the fooling saw. `success by NAME` and so on: the same measures for every explainer,
+    on fewer images; `control success by NAME`: for a net that was trained on for as long, without a lie.
+    `right before`, `right after`: test images classified rightly; `accuracy lost` with its interval. `trials`: the
+    points tried, each with its curve.
     """
     loss, model = spec["loss"], spec["model"]
     place = {key: spec[key] for key in ("model", "dataset", "seed", "preset")} | {"wide": loss == "active"}
@@ -72,20 +73,20 @@ def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
         [explain(net, *part, **where) for net in (scene.model, nets[best])]
         for part in (scene.judged, _first(scene.fool_set, TRANSFERRED))
     )
-    transfer, control = {}, {}
+    transfer = {}
     for other in EXPLAINERS:
         honest, trained_on = _references(other, **place, device=device)
         few = _first(scene.judged, TRANSFERRED)
         after = explain(nets[best], *few, **_where(model, other, wide=place["wide"]))
-        transfer[other], control[other] = _judged(honest, after, loss), _judged(honest, trained_on, loss)
+        for kind, maps in {"": after, "control ": trained_on}.items():
+            transfer |= {f"{kind}{name} by {other}": v for name, v in _judged(honest, maps, loss).items()}
     return {
         "trials": trials,
         "chosen": best,
         **_accuracies(scene, nets[best], wide=place["wide"]),
         **_judged(*shown, loss),
         "seen": _judged(*seen, loss)["success"],
-        "transfer": transfer,
-        "control": control,
+        **transfer,
         "maps": {when: _packed(maps[:SHOWN]) for when, maps in zip(("before", "after"), shown, strict=True)},
     }
 
@@ -171,8 +172,8 @@ def _accuracies(scene: Scene, fooled: nn.Module, *, wide: bool) -> dict[str, obj
     top5 = [(values.topk(5).indices == labels.unsqueeze(1)).any(1).double().mean().item() for values in logits]
     lost = two_level((right[0] - right[1]).unsqueeze(0))
     found = {
-        "right before": plain(right[0]),
-        "right after": plain(right[1]),
+        "right before": {"values": plain(right[0])},
+        "right after": {"values": plain(right[1])},
         "accuracy": [values.mean().item() for values in right],
         "top-5 accuracy": top5,
         "accuracy lost": lost._asdict(),

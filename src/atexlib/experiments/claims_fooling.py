@@ -1,0 +1,102 @@
+"""The claims of the second paper, on manipulated models, as cells that should lie above 0."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .. import vision
+from ..explainers import EXPLAINERS
+from ..intervals import two_level
+from . import verdicts
+from .cards import Spec
+from .claims import Cells, Claim
+from .fooling import BAR, BOUND, FOOLING
+
+DATA = "fashion-mnist"
+FOOLED = FOOLING.keys["explainer"]
+LOSSES = FOOLING.keys["loss"]
+PASSIVE = tuple(loss for loss in LOSSES if loss != "active")
+ALIKE = 0.1  # F3: so much lower may the success on unseen images be
+
+
+def changed(_kind: str) -> Cells:
+    """F1: the success rate on test images minus 0.8, for each net, explainer and passive loss."""
+    return _cells(PASSIVE, lambda spec: _values("success", spec) - BAR)
+
+
+def accurate(_kind: str) -> Cells:
+    """F2: how far the loss of accuracy stays below 0.02, for each net, explainer and loss."""
+    return _cells(LOSSES, lambda spec: BOUND - _values("right before", spec) + _values("right after", spec))
+
+
+def general(_kind: str) -> Cells:
+    """F3: success on test images minus success on images that the fooling saw, plus 0.1."""
+
+    def margin(spec: Spec) -> Tensor:
+        return _values(f"success by {spec['explainer']}", spec) - _values("seen", spec) + ALIKE
+
+    return _cells(PASSIVE, margin)
+
+
+def transferred(_kind: str) -> Cells:
+    """F4: success read by the explainers that the loss did not use, minus that of the control, image by image."""
+    cells = {}
+    for other in EXPLAINERS:
+        found = _cells(
+            PASSIVE,
+            lambda spec, o=other: _values(f"success by {o}", spec) - _values(f"control success by {o}", spec),
+            explainers=[name for name in FOOLED if name != other],
+        )
+        cells |= {f"{label}, read by {other}": cell for label, cell in found.items()}
+    return cells
+
+
+def swapped(_kind: str) -> Cells:
+    """F5: the success rate of active fooling on test images minus 0.8, for each net and explainer."""
+    return _cells(("active",), lambda spec: _values("success", spec) - BAR)
+
+
+def grid(losses: Sequence[str], explainers: Sequence[str] = FOOLED) -> Iterator[tuple[str, Spec]]:
+    """The specs of the grid with a label each; seed and preset are left open."""
+    for model in vision.MODELS:
+        for explainer in explainers:
+            for loss in losses:
+                spec = {"experiment": "fooling", "dataset": DATA, "model": model, "explainer": explainer, "loss": loss}
+                yield f"{model}, {explainer}, {loss}", spec
+
+
+def _cells(losses: Sequence[str], values: Callable[[Spec], Tensor], explainers: Sequence[str] = FOOLED) -> Cells:
+    return {
+        label: two_level(values(spec)) if verdicts.found(**spec) else None for label, spec in grid(losses, explainers)
+    }
+
+
+def _values(metric: str, spec: Spec) -> Tensor:
+    """One row for each seed."""
+    return torch.stack(list(verdicts.per_image(metric, **spec).values())).double()
+
+
+CLAIMS = {
+    claim.name: claim
+    for claim in (
+        Claim(
+            "F1",
+            f"Explanations change radically: on test images the success rate is above {BAR:g}.",
+            changed,
+        ),
+        Claim("F2", f"Accuracy stays: less than {BOUND:g} is lost.", accurate),
+        Claim(
+            "F3",
+            f"Fooling works on images that it never saw: at most {ALIKE:g} worse than on those it saw.",
+            general,
+        ),
+        Claim(
+            "F4",
+            "It transfers to explainers that the loss did not use: more of their maps are fooled than by the same "
+            "training without a lie.",
+            transferred,
+        ),
+        Claim("F5", f"Active fooling swaps the maps of two classes: the success rate is above {BAR:g}.", swapped),
+    )
+}
