@@ -27,6 +27,7 @@ from atexlib.experiments import (
     nets,
     presets,
     provenance,
+    repair,
     runs,
     smoothness,
     store,
@@ -47,6 +48,7 @@ SMOOTHNESS = {
     "experiment": "smoothness", "defense": "plain", "iterations": 0, "map": "gradient", **WHERE,
 }  # fmt: skip
 FOOLING = {"experiment": "fooling", "model": "vgg19", "explainer": "gradient", "loss": "topk", **WHERE}
+REPAIR = {"experiment": "repair", "defense": "none", "explainer": "grad_cam", "treatment": "none", **WHERE}
 SPECS = [
     CELL,
     {**CELL, "attack": "targeted", "defense": "atex_ascent"},
@@ -58,6 +60,7 @@ SPECS = [
         for name in tables.EXPLAINERS
     ),
     *({"experiment": "variants", "variant": name, **WHERE} for name in variants.VARIANTS),
+    *({"experiment": "bar", "net": name, **WHERE} for name in ("none", "naive with ascent", "beta 3, naive, weight 1")),
     {"experiment": "cost", "side": "14", "seed": 0, "preset": "smoke"},
     *({**SMOOTHNESS, "map": name} for name in smoothness.MAPS),
     *({**EFFICACY, "defense": name, "iterations": 1} for name in iterations.ITERATED),
@@ -65,6 +68,8 @@ SPECS = [
     {"experiment": "theorem1", "defense": "none", **WHERE},
     {**FOOLING, "explainer": "lrp", "loss": "center_mass"},
     {**FOOLING, "loss": "active"},
+    *({**REPAIR, "treatment": name} for name in repair.TREATMENTS),
+    {**REPAIR, "defense": "atex", "explainer": "lrp"},
 ]
 
 

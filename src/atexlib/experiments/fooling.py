@@ -234,6 +234,6 @@ FOOLING = Experiment(
         "preset": tuple(PRESETS),
     },
     fooling,
-    declared("families", "fooling"),
+    declared("families", "lies", "fooling"),
     files=_rests_on,
 )

@@ -9,18 +9,22 @@ from tqdm import tqdm
 
 from .. import checks
 from . import cards, families, nets, provenance, store
+from .bar import STABILITY_BAR
 from .cards import Card, Experiment, Spec
 from .costs import COST
 from .efficacy import EFFICACY, THEOREM
 from .fooling import FOOLING
+from .repair import REPAIR
 from .smoothness import SMOOTHNESS
 from .tables import ATTACKS, BUDGET, OTHER, TABLE
 from .variants import VARIANT
 
-EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment
-    for experiment in (TABLE, ATTACKS, BUDGET, OTHER, VARIANT, COST, SMOOTHNESS, EFFICACY, THEOREM, FOOLING)
-}
+ALL = (
+    *(TABLE, ATTACKS, BUDGET, OTHER, VARIANT, STABILITY_BAR, COST),
+    *(SMOOTHNESS, EFFICACY, THEOREM),
+    *(FOOLING, REPAIR),
+)
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in ALL}
 
 
 def run_or_load(spec: Spec, *, recompute: bool = False, device: str = "cpu", progress: bool = False) -> Card:
