@@ -111,6 +111,9 @@ def curve(net, x=X, maps=X, **options):
     faithfulness.deletion(net, x, maps, **{"steps": 4, **options})
 
 
+FOOL_COUNTS = ("steps", "look_every", "batch_size", "fool_batch_size")
+
+
 def fool(net, images=X, y=Y, **options):
     model_manipulation.fool(net, images, y, **{"explainer": "gradient", "steps": 1, **options})
 
@@ -249,7 +252,7 @@ COUNTS = {  # what takes a whole number: the name in the message, further bad va
         f"adversarial_training {n}": (n, bad, lambda net, v, n=n: harden(net, **{n: v}))
         for n, bad in {"count": [0, 4], "epochs": [0], "batch_size": [0]}.items()
     },
-    **{f"fool {n}": (n, [0], lambda net, v, n=n: fool(net, **{n: v})) for n in ("steps", "look_every", "batch_size")},
+    **{f"fool {n}": (n, [0], lambda net, v, n=n: fool(net, **{n: v})) for n in FOOL_COUNTS},
     "deletion steps": ("steps", [0, 65], lambda net, v: curve(net, steps=v)),
     "smooth_maps batch_size": ("batch_size", [0], lambda net, v: atexlib.atex.smooth_maps(net, X, batch_size=v)),
     "smooth_maps samples": ("samples", [0], lambda net, v: atexlib.atex.smooth_maps(net, X, samples=v)),

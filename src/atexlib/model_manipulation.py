@@ -85,6 +85,7 @@ def fool(
     steps: int = 100,
     look_every: int = 10,
     batch_size: int = 32,
+    fool_batch_size: int | None = None,
     lr: float = 1e-4,
     device: str | torch.device = "cpu",
     generator: torch.Generator | None = None,
@@ -110,7 +111,8 @@ def fool(
         min_accuracy: stop, and keep the net of the last look, once accuracy falls below this.
         steps: steps of Adam.
         look_every: steps between two looks at the accuracy.
-        batch_size: images in a batch, of each of the two sets.
+        batch_size: images in a batch for the cross entropy; large ones spoil less accuracy.
+        fool_batch_size: images in a batch of the fool set; as many if None.
         lr: first learning rate of Adam; it falls to zero along a cosine, so that accuracy recovers.
         device: where to train; the fooled net stays there.
         generator: CPU generator that draws the batches; a new one with seed 0 if None.
@@ -129,6 +131,8 @@ def fool(
     checks.number("min_accuracy", min_accuracy, high=1.0)
     for name, value in {"steps": steps, "look_every": look_every, "batch_size": batch_size}.items():
         checks.count(name, value)
+    if fool_batch_size is not None:
+        checks.count("fool_batch_size", fool_batch_size)
     generator, device = checks.generator(generator), checks.device(device)
     checks.batch("images", images)
     if fool_set is not None:
@@ -147,7 +151,8 @@ def fool(
     originals, peaks = _maps_and_peaks(net, chosen, wanted, **where)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    draw_images, draw_chosen = (_batches(len(part), batch_size, generator) for part in (images, chosen))
+    draw_images = _batches(len(images), batch_size, generator)
+    draw_chosen = _batches(len(chosen), fool_batch_size or batch_size, generator)
     history = [{"step": 0, "accuracy": accuracy(net, *watched)}]
     kept, stopped = copy.deepcopy(net.state_dict()), False
     bar = tqdm(range(1, steps + 1), desc="fooling", disable=not progress)

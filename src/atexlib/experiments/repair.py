@@ -12,6 +12,8 @@ from .provenance import declared
 from .tables import summary
 
 LAYER = {"lrp": "act1", "grad_cam": None, "gradient": None}
+BATCH = 128
+FOOL_BATCH = 32
 LR = 1e-3
 WEIGHT = 0.2  # of fooling by centre-mass, which works best on this net
 FOOLED_ON = 512
@@ -46,6 +48,8 @@ def repair(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
         validation=(validation.images, validation.labels),
         steps=size.fool_steps,
         look_every=size.fool_steps,
+        batch_size=BATCH,
+        fool_batch_size=FOOL_BATCH,
         device=device,
         generator=torch.Generator().manual_seed(spec["seed"]),
         progress=progress,
