@@ -8,7 +8,7 @@ import torch
 
 from ..intervals import Interval, bootstrap
 from . import verdicts
-from .costs import SIDES
+from .costs import SAMPLES, SIDES
 from .tables import EXPLAINERS
 
 Cells = dict[str, Interval | None]
@@ -21,7 +21,6 @@ METRICS = ("spearman", "topk")
 SLIGHTLY, STAYS = 0.02, 0.005
 FASTER = 5.0  # T4: "5 times"
 EXPLAINER_EPS = 0.06
-SAMPLES = (1, 8)  # T4, T5: per image
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .provenance import declared
 SIDES = ("14", "28", "56")
 BATCHES = 2  # in a timing
 REPEATS = {"smoke": 2, "quick": 3, "reduced": 5, "paper": 10}
-SAMPLES = (1, 2, 8)  # samples or neighbours of an image
+SAMPLES = (1, 8)  # samples or neighbours of an image
 
 
 def cost(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
