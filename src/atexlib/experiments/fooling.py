@@ -34,7 +34,6 @@ BOUND = 0.02  # ... if no more accuracy than this is lost
 RUINED = 0.2  # a run that loses more than this on the way is given up
 PRICE = 10.0  # of points that miss the bar, so much success is worth giving up for accuracy beyond the bound
 CLASSES = (1, 8)  # of `active`: trousers and bags; ones and eights
-CONTROL_LR = 5e-4
 LOOKS = 10  # looks at the accuracy in a run
 FOOLED_ON = 512  # images whose maps are changed
 WATCHED = 500  # validation images for the accuracy during a run
@@ -79,7 +78,7 @@ def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
     )
     transfer = {}
     for other in EXPLAINERS:
-        honest, trained_on = _references(other, **place, device=device)
+        honest, trained_on = _references(other, lr=trials[best]["lr"], **place, device=device)
         few = _first(scene.judged, TRANSFERRED)
         after = explain(nets[best], *few, **_where(model, other, wide=place["wide"]))
         for kind, maps in {"": after, "control ": trained_on}.items():
@@ -136,20 +135,20 @@ def _fool(scene: Scene, *, size: Preset, seed: int, progress: bool, **options: o
     )
 
 
-@functools.lru_cache(maxsize=len(EXPLAINERS))
-def _references(explainer: str, **place: object) -> tuple[Tensor, Tensor]:
+@functools.lru_cache(maxsize=3 * len(EXPLAINERS))
+def _references(explainer: str, *, lr: float, **place: object) -> tuple[Tensor, Tensor]:
     """Maps of the first judged images: of the net, and of the control."""
     scene = _scene(**place)
     where = _where(place["model"], explainer, wide=place["wide"])
     few = _first(scene.judged, TRANSFERRED)
-    return explain(scene.model, *few, **where), explain(_control(**place), *few, **where)
+    return explain(scene.model, *few, **where), explain(_control(lr=lr, **place), *few, **where)
 
 
-@functools.lru_cache(maxsize=1)
-def _control(**place: object) -> nn.Module:
-    """The net after as many steps of the same training, without a lie."""
+@functools.lru_cache(maxsize=3)
+def _control(*, lr: float, **place: object) -> nn.Module:
+    """The net after as many steps of the same training with the same learning rate, without a lie."""
     scene, size = _scene(**place), PRESETS[place["preset"]]
-    options = {"loss": "location", "explainer": "gradient", "weight": 0.0, "lr": CONTROL_LR}
+    options = {"loss": "location", "explainer": "gradient", "weight": 0.0, "lr": lr}
     return _fool(scene, size=size, seed=place["seed"], progress=False, **options).model
 
 
