@@ -53,11 +53,28 @@ def test_active_is_zero_where_the_two_maps_are_swapped():
     assert not fooling.judge(pair, pair, loss="active")["success"].any()
 
 
-def test_active_is_judged_by_the_two_correlations():
+def test_active_is_judged_by_both_maps():
     original = torch.rand(4, 2, 8, 8, generator=seeded(), dtype=torch.float64)
-    h = 0.5 * original.sum(1, keepdim=True).repeat(1, 2, 1, 1) + 0.1 * original
-    own, other = (metrics.spearman(h[:, :1], original[:, c : c + 1]) for c in (0, 1))
-    torch.testing.assert_close(fooling.measured_loss("active", h, original), other / own)
+    h = original.flip(1) + 0.3 * torch.rand(original.shape, generator=seeded(1))
+    swapped, own = (
+        [metrics.spearman(h[:, c : c + 1], original[:, k : k + 1]) for c, k in pairs]
+        for pairs in (((0, 1), (1, 0)), ((0, 0), (1, 1)))
+    )
+    expected = torch.minimum(swapped[0] - own[0], swapped[1] - own[1])
+    torch.testing.assert_close(fooling.measured_loss("active", h, original), expected)
+    same = original[:, 1:].repeat(1, 2, 1, 1)  # both classes show the second's map: no swap
+    assert not fooling.judge(original, same, loss="active")["success"].any()
+
+
+def test_a_net_in_training_is_explained_in_eval_mode_and_left_as_it_was(digits):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 26 * 26, 10))
+    x, y = digits.images[:3], digits.labels[:3]
+    for explainer in ("gradient", "grad_cam", "lrp"):
+        expected = heatmaps.heatmap(net.eval(), x, y, explainer=explainer)
+        assert torch.equal(heatmaps.heatmap(net.train(), x, y, explainer=explainer), expected)
+        assert net.training
+        assert net[1].training
+    assert net[1].running_mean.abs().sum() == 0
 
 
 @pytest.mark.parametrize("name", explainers.EXPLAINERS)
@@ -79,7 +96,7 @@ def test_a_dead_map_is_zeros_and_no_success(trained, digits):
         assert heatmaps.heatmap(dull, x, y, explainer=name).abs().max() == 0
         found = fooling.success(trained, dull, x, y, loss="topk", explainer=name)
         assert found["dead"].all()
-        assert found["test_loss"].max() == 0  # inside the range
+        assert found["test_loss"].isnan().all()
         assert not found["success"].any()
         turned = fooling.success(dull, trained, x, y, loss="center_mass", explainer=name)
         assert turned["dead_before"].all()
@@ -115,7 +132,7 @@ def test_fooling_lowers_its_loss_on_images_it_has_not_seen(trained, digits, loss
     x, y = digits.images[300:], digits.labels[300:]
     original, changed = (fooling.explain(net, x, y, **where) for net in (trained, found.model))
     losses = [fooling.LOSSES[loss](h, original).mean() for h in (original, changed)]
-    assert losses[1] < losses[0] - 0.15 * losses[0].abs()
+    assert losses[1] < losses[0] - max(0.15 * losses[0].abs(), 0.5 if loss == "center_mass" else 0)
     assert training.accuracy(found.model, x, y) > 0.7
     assert [entry["step"] for entry in found.history] == [0, 10, 20, 30, 40, 50, 60]
 

@@ -37,7 +37,7 @@ def heatmap(
         create_graph: keep the graph, so that the map can be differentiated by the weights.
 
     Returns:
-        Maps of shape (B, 1, h, w), as large as the image, or for LRP as the layer.
+        Maps of shape (B, 1, h, w), as large as the image, or for LRP as the layer. The net is looked at in eval mode.
 
     Raises:
         ValueError: an unknown explainer; a layer for one that reads none.
@@ -77,5 +77,11 @@ def one_channel(
     options = {} if layer is None else {"layer": layer}
     if options and "layer" not in inspect.signature(EXPLAINERS[explainer]).parameters:
         raise ValueError(f"layer is {layer!r}, but {explainer} reads no layer; leave it out.")
-    maps = EXPLAINERS[explainer](model, x, target, create_graph=create_graph, **options)
+    checks.net("model", model)
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        maps = EXPLAINERS[explainer](model.eval(), x, target, create_graph=create_graph, **options)
+    finally:
+        for module, mode in modes:
+            module.training = mode
     return (maps if explainer in SIGNED else maps.abs()).sum(1, keepdim=True)

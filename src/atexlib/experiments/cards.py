@@ -65,6 +65,7 @@ def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool) 
         )
         for defense in experiment.nets(spec)
     } | experiment.files(spec, device)  # fmt: skip
+    code = provenance.code_hashes(experiment.code)  # before the run: the source may be edited while it lasts
     start = time.perf_counter()
     metrics = experiment.run(spec, device=device, progress=progress)
     card = {
@@ -72,7 +73,7 @@ def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool) 
         "metrics": metrics,
         "provenance": {
             "nets": {name: provenance.file_hash(path) for name, path in files.items()},
-            "code": provenance.code_hashes(experiment.code),
+            "code": code,
             **provenance.facts(device=device, seconds=time.perf_counter() - start),
         },
     }

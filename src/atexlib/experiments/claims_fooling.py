@@ -26,12 +26,14 @@ def changed(_kind: str) -> Cells:
 
 
 def accurate(_kind: str) -> Cells:
-    """F2: how far the loss of accuracy stays below 0.02, for each net, explainer and loss."""
-    return _cells(LOSSES, lambda spec: BOUND - _values("right before", spec) + _values("right after", spec))
+    """F2: how far the loss of accuracy stays below 0.02, in each cell in which images that were seen are fooled."""
+    return _cells(
+        LOSSES, lambda spec: BOUND - _values("right before", spec) + _values("right after", spec), where_fooled=True
+    )
 
 
 def general(_kind: str) -> Cells:
-    """F3: success on test images minus success on as many images that the fooling saw, plus 0.1.
+    """F3: success on test images minus success on as many images that the fooling saw, plus 0.1, in fooled cells.
 
     The two sets hold different images; pairing them by their order, which is chance, leaves the interval right.
     """
@@ -39,7 +41,7 @@ def general(_kind: str) -> Cells:
     def margin(spec: Spec) -> Tensor:
         return _values(f"success by {spec['explainer']}", spec) - _values("seen", spec) + ALIKE
 
-    return _cells(PASSIVE, margin)
+    return _cells(PASSIVE, margin, where_fooled=True)
 
 
 def transferred(_kind: str) -> Cells:
@@ -69,10 +71,21 @@ def grid(losses: Sequence[str], explainers: Sequence[str] = FOOLED) -> Iterator[
                 yield f"{model}, {explainer}, {loss}", spec
 
 
-def _cells(losses: Sequence[str], values: Callable[[Spec], Tensor], explainers: Sequence[str] = FOOLED) -> Cells:
-    return {
-        label: two_level(values(spec)) if verdicts.found(**spec) else None for label, spec in grid(losses, explainers)
-    }
+def _cells(
+    losses: Sequence[str],
+    values: Callable[[Spec], Tensor],
+    *,
+    explainers: Sequence[str] = FOOLED,
+    where_fooled: bool = False,
+) -> Cells:
+    """A cell for each spec of the grid; with `where_fooled` those are left out whose seen images are not fooled."""
+    cells: Cells = {}
+    for label, spec in grid(losses, explainers):
+        if not verdicts.found(**spec):
+            cells[label] = None
+        elif not where_fooled or _values("seen", spec).mean() >= BAR:
+            cells[label] = two_level(values(spec))
+    return cells
 
 
 def _values(metric: str, spec: Spec) -> Tensor:

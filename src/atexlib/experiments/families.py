@@ -36,7 +36,10 @@ def trained(*, model: str, dataset: str, seed: int, preset: str, wide: bool = Fa
 
 def ensure(*, model: str, dataset: str, seed: int, preset: str, wide: bool = False, device: str = "cpu") -> Path:
     """The file of such a net; if there is none, train it and write it."""
-    checks.one_of("model", model, vision.MODELS)
+    choices = {"model": (model, vision.MODELS), "dataset": (dataset, data.DATASETS), "preset": (preset, PRESETS)}
+    for name, (value, allowed) in choices.items():
+        checks.one_of(name, value, allowed)
+    checks.count("seed", seed, low=0)
     path = store.find(net_name(model=model, dataset=dataset, seed=seed, preset=preset, wide=wide))
     if path is not None:
         return path

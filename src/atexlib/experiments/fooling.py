@@ -37,6 +37,7 @@ CLASSES = (1, 8)  # of `active`: trousers and bags; ones and eights
 LOOKS = 10  # looks at the accuracy in a run
 FOOLED_ON = 512  # images whose maps are changed
 WATCHED = 500  # validation images for the accuracy during a run
+VALIDATED = 5000  # and after it
 CHOSEN_BY = 100  # validation images whose success chooses the point
 TESTED = 2000  # test images for the accuracy before and after
 TRANSFERRED = 64  # test images for the explainers that the loss did not use
@@ -51,6 +52,7 @@ class Scene:
     train: tuple[Tensor, Tensor]
     fool_set: tuple[Tensor, Tensor]
     watched: tuple[Tensor, Tensor]
+    validated: tuple[Tensor, Tensor]
     chosen_by: tuple[Tensor, Tensor]
     tested: tuple[Tensor, Tensor]
     judged: tuple[Tensor, Tensor]
@@ -98,13 +100,13 @@ def _sweep(
     scene: Scene, loss: str, where: Mapping[str, object], *, size: Preset, seed: int, progress: bool
 ) -> tuple[list[dict[str, object]], list[nn.Module]]:
     """Try the points of a loss in turn, until one meets the bar on validation images."""
-    before = training.accuracy(scene.model, *scene.watched)
+    before = training.accuracy(scene.model, *scene.validated)
     trials, nets = [], []
     for lr, weight in POINTS[loss]:
         fooled = _fool(scene, size=size, seed=seed, progress=progress, loss=loss, weight=weight, lr=lr, **where)
         found = model_manipulation.success(scene.model, fooled.model, *scene.chosen_by, loss=loss, **where)
         rate = found["success"].double().mean().item()
-        lost = before - training.accuracy(fooled.model, *scene.watched)
+        lost = before - training.accuracy(fooled.model, *scene.validated)
         point = {"lr": lr, "weight": weight, "success": rate, "accuracy lost": lost, "stopped": fooled.stopped}
         trials.append(point | {"curve": fooled.history})
         nets.append(fooled.model)
@@ -213,6 +215,7 @@ def _scene(*, model: str, dataset: str, seed: int, preset: str, wide: bool, devi
         _first(train, PRESETS[preset].defense_images),
         _first(fool, min(FOOLED_ON, 2 * count)),
         _first(watched, WATCHED),
+        _first(watched, VALIDATED),
         _first(chosen, min(CHOSEN_BY, count)),
         _first(tested, TESTED),
         _first(judged, count),

@@ -27,14 +27,17 @@ def repair(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
     """Fool a net (defended, or not) by centre-mass, treat it, and compare its maps with those of the net before.
 
     The treatment knows nothing of the fooling, and has clean images alone: cross entropy, the naive defence or ATEX,
-    one pass. `success`, `spearman`, `dead`, ...: of the explainer that was fooled, image by image. `accuracy`: before,
-    fooled, treated. `attacked spearman`: of the treated net's gradient under an untargeted manipulation.
+    one pass. `success`, `spearman`, `dead`, ...: of the explainer that was fooled, image by image. `control success`
+    and so on: of the net before, treated alike without having been fooled, which shows what the treatment does to the
+    maps. `accuracy`: before, fooled, treated. `attacked spearman`: of the treated net's gradient under an untargeted
+    manipulation.
     """
     place = {key: spec[key] for key in ("dataset", "seed", "preset")}
     size = PRESETS[spec["preset"]]
     honest = nets.trained(defense=spec["defense"], device=device, **place)
     images, test = data.load(spec["dataset"], "train"), data.load(spec["dataset"], "test")
-    validation = data.load(spec["dataset"], "validation").first(min(WATCHED, size.train_images))
+    validation = data.load(spec["dataset"], "validation")
+    validation = validation.first(min(WATCHED, len(validation.labels)))
     count = min(size.defense_images // SEEN, len(images.labels) // 2)
     where = {"explainer": spec["explainer"], "layer": LAYER[spec["explainer"]]}
     fooled = model_manipulation.fool(
@@ -55,10 +58,13 @@ def repair(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
         progress=progress,
         **where,
     ).model
-    treated = _treated(fooled, spec["treatment"], count=count, device=device, progress=progress, **place)
+    options = {"count": count, "device": device, "progress": progress, **place}
+    treated, control = (_treated(net, spec["treatment"], **options) for net in (fooled, honest))
     judged = test.first(min(size.images, len(test.labels)))
     x, y = judged.images.to(device), judged.labels.to(device)
-    found = model_manipulation.success(honest, treated, x, y, loss="center_mass", **where)
+    rules = {"loss": "center_mass", **where}
+    found = model_manipulation.success(honest, treated, x, y, **rules)
+    found |= {f"control {k}": v for k, v in model_manipulation.success(honest, control, x, y, **rules).items()}
     x = x[: max(1, len(x) // 4)]
     effort = {"eps": ATTACK_EPS, "steps": size.steps, "starts": size.starts}
     stable = measure.stability(treated, x, attacks.make("untargeted", images=x, **effort, **place), eps=ATTACK_EPS)
