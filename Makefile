@@ -10,7 +10,7 @@ override ATEXLIB_DATA := $(abspath $(ATEXLIB_DATA))
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test clean linkcheck FORCE
+.PHONY: book test paper smoke-notebooks smoke-book clean linkcheck FORCE
 
 book: .venv/.ready $(OUT)/_build/.fresh
 	rm -rf $(OUT)/_build/html
@@ -27,9 +27,20 @@ test: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PYTEST) tests --ignore tests/test_book.py
-	$(PYTEST) --nbval-lax notebooks
-	$(MAKE) book OUT=_build/smoke
+	$(MAKE) --jobs 2 --output-sync=target smoke-notebooks smoke-book
 	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest tests/test_book.py
+
+# The sweep of workflow/sweep.yaml; SWEEP takes further options of snakemake: make paper SWEEP=--dry-run
+PROFILE = cpu
+paper: .venv/.ready
+	$(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE) $(SWEEP)
+
+# Each runs every notebook, once for its outputs and once for its pages: side by side they keep two cores busy.
+smoke-notebooks: .venv/.ready
+	$(PYTEST) --nbval-lax notebooks
+
+smoke-book: .venv/.ready
+	OMP_NUM_THREADS=1 $(MAKE) book OUT=_build/smoke
 
 linkcheck: .venv/.ready $(OUT)/_build/.fresh
 	$(BIN)/jb build . --path-output $(OUT) --builder linkcheck

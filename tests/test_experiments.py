@@ -23,6 +23,7 @@ from atexlib.experiments import (
     efficacy,
     families,
     fooling,
+    freshness,
     iterations,
     nets,
     presets,
@@ -97,7 +98,10 @@ def without_times(card):
 
 
 def files(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """All files but those of locks, which stay and are empty."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    assert all(path.stat().st_size == 0 for path in found if path.parent.name == ".locks")
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.parent.name != ".locks")
 
 
 def test_a_card_is_computed_once_and_read_ever_after(tiny, monkeypatch):
@@ -179,7 +183,8 @@ def test_an_experiment_declares_the_code_it_calls(spec):
     experiment, spec = runs.check(spec)
     for defense in experiment.nets(spec):  # the nets carry hashes of their own
         nets.ensure(defense=defense, **WHERE)
-    experiment.files(spec, "cpu")
+    for net in experiment.family_nets(spec):
+        families.ensure(**net)
     if spec.get("attack") == "transfer" or spec["experiment"] == "adversarial_efficacy":
         nets.ensure(defense="none", **WHERE | {"seed": 1})
     card = {}
@@ -272,6 +277,54 @@ def test_a_changed_line_makes_the_cards_stale_that_rest_on_it(package):
     assert stale() == {"nets": ["training.optimise"], "cards": ["metrics.topk_intersection"]}
 
 
+def test_what_is_stale_can_be_made_anew_and_what_is_fresh_is_left(package, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cards, "compute", lambda *_, **__: pytest.fail("a fresh card was computed again"))
+        experiments.run_or_load(CELL, recompute="stale")
+    package("metrics.py", "k: int = 50", "k: int = 40")
+    experiments.run_or_load(CELL)
+    assert stale()["cards"] == ["metrics.topk_intersection"]
+    experiments.run_or_load(CELL, recompute="stale")
+    assert stale() == {"nets": [], "cards": []}
+
+
+def test_the_status_tells_what_cannot_be_read_and_goes_on(tiny, capsys):
+    experiments.run_or_load(CELL)
+    (tiny / "nets/b.safetensors").write_bytes(b"?")
+    (tiny / "cards/table/a.json").write_text("{")
+    states = {entry.name: entry.state for entry in experiments.status()}
+    assert states.pop("nets/b.safetensors") == states.pop("cards/table/a.json") == "cannot be read"
+    assert set(states.values()) == {"fresh"}
+    command_line.main(["status"])
+    told = capsys.readouterr().out
+    assert "cards/table/a.json  cannot be read" in told
+    assert "4 results, 2 of them stale" in told
+    table = freshness.table(experiments.status())
+    assert table.state.value_counts().to_dict() == {"fresh": 2, "cannot be read": 2}
+    assert freshness.summary(experiments.status()).stale.to_dict() == {"nets": 1, "table": 1}
+
+
+def test_a_badge_says_what_changed(package):
+    assert repr(freshness.badge("bar")) == "Result cards: none yet"
+    badge = freshness.badge("table", "bar")
+    assert badge.fresh
+    assert repr(badge) == "Result cards: 1, all fresh"
+    package("metrics.py", "k: int = 50", "k: int = 40")
+    badge = freshness.badge("table")
+    assert not badge.fresh
+    assert repr(badge) == "Result cards: 1, 1 stale since a change of metrics.topk_intersection"
+    assert 'class="results-badge results-stale"' in badge._repr_html_()
+
+
+def test_the_summary_adds_up():
+    for eps in (0.05, 0.1):
+        experiments.run_or_load({**CELL, "eps": eps})
+    entries = list(experiments.status())
+    line = freshness.summary(entries).loc["table"]
+    assert (line.results, line.stale, line.preset, line.seed, line.device) == (2, 0, "smoke", "0", "cpu")
+    assert freshness.table(entries).index.tolist() == [entry.name.removeprefix("cards/") for entry in entries]
+
+
 def test_a_docstring_or_a_comment_makes_nothing_stale(package):
     package("ascent.py", '"""Projected ascent on a score', '"""Climbing on a score')
     package("input_manipulation.py", "What a manipulation found, one entry an image.", "What was found.")
@@ -308,12 +361,12 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     done = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
-    finished = [path for path in done if path.suffix == ".json"]
+    finished = [path for path in done if path.suffix == ".json" and path.parent.name != ".locks"]
     assert 1 <= len(finished) < 3
     assert all(cards.read(path)["metrics"] for path in finished)
     subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
     assert len(files(folder)) == 4  # three cards, one net, nothing half-written
-    whole = [path for path in done if path.suffix in (".json", ".safetensors")]
+    whole = [path for path in done if path.suffix in (".json", ".safetensors") and path.parent.name != ".locks"]
     assert all((path.stat().st_mtime_ns, path.read_bytes()) == done[path] for path in whole)
 
 

@@ -112,6 +112,27 @@ def check_badge(nb, name):
     return [] if f"({COLAB}/{name}.ipynb)" in prose(nb) else [f"no badge that links to {COLAB}/{name}.ipynb"]
 
 
+# What makes a chapter read cards of an experiment that it does not name.
+READS = {
+    r"report\.trials\(": "variants",
+    r"claims_fooling\.": "fooling",
+    r"claims_predictions(\.| import.*\b)maps": "smoothness",
+    r"claims_predictions\.scatter": "smoothness",
+    r"claims_predictions(\.| import.*\b)efficacy": "adversarial_efficacy",
+    '"T14"': "theorem1",
+}
+
+
+def check_freshness(nb):
+    """A chapter that reads cards shows a badge that speaks of all of them."""
+    code = "\n".join(source(cell) for cell in code_cells(nb))
+    named = set(re.findall(r"""experiment"?\s*[:=]\s*"(\w+)\"""", code))
+    named |= {name for mark, name in READS.items() if re.search(mark, code)}
+    found = re.search(r"freshness\.badge\((.*)\)", code)
+    badge = set(re.findall(r'"(\w+)"', found[1])) if found else set()
+    return [f"the badge does not speak of the cards of {name}" for name in sorted(named - badge)]
+
+
 def check_toc(toc, root):
     """What the table of contents names and is not there, and the notebooks that it leaves out."""
     names = toc_files(toc)
@@ -128,7 +149,7 @@ def toc_files(toc):
 EVERYWHERE = [
     check_format, check_no_outputs, check_parameters, check_cell_length, check_figures, check_directives, check_title,
 ]  # fmt: skip
-IN_CHAPTERS = [check_median, check_reading_time, check_sections]
+IN_CHAPTERS = [check_median, check_reading_time, check_sections, check_freshness]
 
 
 @pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=lambda path: path.relative_to(ROOT / "notebooks").as_posix())
@@ -218,6 +239,11 @@ SPOILED = {
     "long cells": (check_median, lambda nb: [replace(i, "\n", "\n" * 9)(nb) for i in (1, 2)]),
     "no reading time": (check_reading_time, replace(0, "reads in 5 min", "reads fast")),
     "no limits": (check_sections, replace(0, "## Limits", "## Limitless")),
+    "cards that no badge speaks of": (check_freshness, replace(2, "plt.plot", 'found(experiment="table")\nplt.plot')),
+    "a badge for other cards": (
+        check_freshness,
+        replace(2, "plt.plot", 'freshness.badge("table")\nreport.trials(names)\nplt.plot'),
+    ),
     "a badge to another chapter": (lambda nb: check_badge(nb, "name"), replace(0, "/name.ipynb", "/other.ipynb")),
 }
 

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from . import checks, data, experiments
-from .experiments import cards, nets
+from . import checks, data, experiments, vision
+from .experiments import cards, families, nets
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -18,15 +18,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="make the nets or cards of a grid that are missing")
     kinds = run.add_subparsers(dest="experiment", required=True)
-    keys = {"dataset": data.DATASETS, "defense": nets.DEFENSES, "seed": int, "preset": tuple(experiments.PRESETS)}
-    for name, axes in {"nets": keys, **{name: made.keys for name, made in experiments.EXPERIMENTS.items()}}.items():
+    keys = {"dataset": data.DATASETS, "seed": int, "preset": tuple(experiments.PRESETS)}
+    makers = {
+        "nets": (_nets, {"defense": nets.DEFENSES, **keys}),
+        "families": (_families, {"model": tuple(vision.MODELS), "wide": ("no", "yes"), **keys}),
+        **{name: (_cards, experiment.keys) for name, experiment in experiments.EXPERIMENTS.items()},
+    }
+    for name, (make, axes) in makers.items():
         kind = kinds.add_parser(name, help="one or more values of each key; every combination is run")
         for key, allowed in axes.items():
             options = {"type": allowed} if allowed in (int, float) else {"choices": allowed}
             kind.add_argument(f"--{key}", nargs="+", required=True, **options)
         kind.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
-        kind.add_argument("--recompute", action="store_true", help="even if the result is there")
-        kind.set_defaults(action=_run, axes=list(axes))
+        kind.set_defaults(action=_run, make=make, axes=list(axes))
+        if make is not _families:
+            words = "even if the result is there; `stale`: cards that are stale or cannot be read"
+            kind.add_argument("--recompute", nargs="?", const="all", choices=("all", "stale"), help=words)
     commands.add_parser("list", help="the experiments and their keys").set_defaults(action=_list)
     commands.add_parser("status", help="every net and card, fresh or stale").set_defaults(action=_status)
     return parser
@@ -34,15 +41,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     grid = experiments.grid(**{key: getattr(options, key) for key in options.axes})
-    device = cards.devices(options.device)
-    if options.experiment != "nets":
-        specs = [{"experiment": options.experiment, **spec} for spec in grid]
-        experiments.run_all(specs, recompute=options.recompute, device=device)
-        return
     for spec in grid:
         checks.count("--seed", spec["seed"], low=0)
+    options.make(grid, cards.devices(options.device), options)
+
+
+def _nets(grid: list[dict], device: str, options: argparse.Namespace) -> None:
     for spec in grid:
-        print(nets.ensure(**spec, device=device, recompute=options.recompute, progress=True))
+        print(nets.ensure(**spec, device=device, recompute=options.recompute == "all", progress=True))
+
+
+def _families(grid: list[dict], device: str, _options: argparse.Namespace) -> None:
+    for spec in grid:
+        print(families.ensure(**{**spec, "wide": spec["wide"] == "yes"}, device=device))
+
+
+def _cards(grid: list[dict], device: str, options: argparse.Namespace) -> None:
+    specs = [{"experiment": options.experiment, **spec} for spec in grid]
+    recompute = {None: False, "all": True, "stale": "stale"}[options.recompute]
+    experiments.run_all(specs, recompute=recompute, device=device)
 
 
 def _list(_options: argparse.Namespace) -> None:
@@ -57,8 +74,8 @@ def _list(_options: argparse.Namespace) -> None:
 def _status(_options: argparse.Namespace) -> None:
     entries = list(experiments.status())
     for entry in entries:
-        state = f"stale since a change of {', '.join(entry.stale_since)}" if entry.stale_since else "fresh"
-        print(f"{entry.name}  {entry.date:%Y-%m-%d}  {entry.seconds:.0f} s on {entry.device}  {state}")
+        made = f"{entry.date:%Y-%m-%d}  {entry.seconds:.0f} s on {entry.device}  " if entry.date else ""
+        print(f"{entry.name}  {made}{entry.state}")
     print(f"{len(entries)} results, {sum(bool(entry.stale_since) for entry in entries)} of them stale")
 
 

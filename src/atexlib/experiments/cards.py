@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from .. import checks
-from . import nets, provenance, store
+from . import families, nets, provenance, store
 
 Spec = Mapping[str, object]
 Card = dict[str, dict]
@@ -29,8 +29,8 @@ class Experiment:
     """The functions and constants whose change makes its cards stale, as `module.name`."""
     nets: Callable[[Spec], list[str]] = lambda spec: []
     """The defences of the nets that a card rests on."""
-    files: Callable[[Spec, str], Mapping[str, Path]] = lambda spec, device: {}
-    """Further files that a card rests on, by their names among the results; made on the device if they are missing."""
+    family_nets: Callable[[Spec], list[dict[str, object]]] = lambda spec: []
+    """The nets of `families` that a card rests on, as keywords of `families.ensure`."""
 
     def check(self, spec: Spec) -> dict[str, object]:
         """The spec with its keys in order; raise a ValueError for an unknown, missing or impossible one."""
@@ -58,13 +58,12 @@ def card_name(experiment: Experiment, spec: Spec) -> str:
 
 def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool) -> Card:
     """Run an experiment and write its card; the nets it needs are trained, and written too, if they are not there."""
-    files = {
-        defense: nets.ensure(
-            dataset=spec["dataset"], defense=defense, seed=spec["seed"], preset=spec["preset"], device=device,
-            progress=progress,
-        )
-        for defense in experiment.nets(spec)
-    } | experiment.files(spec, device)  # fmt: skip
+    files = {}
+    for defense in experiment.nets(spec):
+        where = {key: spec[key] for key in ("dataset", "seed", "preset")}
+        files[defense] = nets.ensure(defense=defense, device=device, progress=progress, **where)
+    for net in experiment.family_nets(spec):
+        files[families.net_name(**net)] = families.ensure(**net, device=device)
     code = provenance.code_hashes(experiment.code)  # before the run: the source may be edited while it lasts
     start = time.perf_counter()
     metrics = experiment.run(spec, device=device, progress=progress)

@@ -40,11 +40,20 @@ def ensure(*, model: str, dataset: str, seed: int, preset: str, wide: bool = Fal
     for name, (value, allowed) in choices.items():
         checks.one_of(name, value, allowed)
     checks.count("seed", seed, low=0)
-    path = store.find(net_name(model=model, dataset=dataset, seed=seed, preset=preset, wide=wide))
-    if path is not None:
-        return path
     where = {"model": model, "dataset": dataset, "seed": seed, "preset": preset}
-    base = ensure(**where, device=device) if wide else None
+    name = net_name(**where, wide=wide)
+    if store.find(name) is None:
+        base = ensure(**where, device=device) if wide else None
+        with store.locked(name):
+            if store.find(name) is None:  # another process may have made it while this one waited
+                _train_and_write(**where, wide=wide, base=base, device=device)
+    return store.find(name)
+
+
+def _train_and_write(
+    *, model: str, dataset: str, seed: int, preset: str, wide: bool, base: Path | None, device: str
+) -> None:
+    where = {"model": model, "dataset": dataset, "seed": seed, "preset": preset}
     start = time.perf_counter()
     net = train(**where, wide=wide, device=device)
     seconds = time.perf_counter() - start
@@ -60,9 +69,7 @@ def ensure(*, model: str, dataset: str, seed: int, preset: str, wide: bool = Fal
         "code": provenance.code_hashes(FAMILY_CODE),
         **provenance.facts(device=device, seconds=seconds),
     }
-    path = store.place(net_name(**where, wide=wide))
-    nets.save_net(net, path, facts)
-    return path
+    nets.save_net(net, store.place(net_name(**where, wide=wide)), facts)
 
 
 def train(*, model: str, dataset: str, seed: int, preset: str, wide: bool, device: str) -> nn.Module:

@@ -4,7 +4,6 @@ import base64
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -229,10 +228,8 @@ def _pairs(dataset: str, split: str) -> tuple[Tensor, Tensor]:
     return both, torch.full((len(both),), CLASSES[0])
 
 
-def _rests_on(spec: Spec, device: str) -> dict[str, Path]:
-    where = {key: spec[key] for key in ("model", "dataset", "seed", "preset")} | {"wide": spec["loss"] == "active"}
-    path = families.ensure(**where, device=device)
-    return {families.net_name(**where): path}
+def _rests_on(spec: Spec) -> list[dict[str, object]]:
+    return [{key: spec[key] for key in ("model", "dataset", "seed", "preset")} | {"wide": spec["loss"] == "active"}]
 
 
 FOOLING = Experiment(
@@ -247,5 +244,5 @@ FOOLING = Experiment(
     },
     fooling,
     declared("families", "lies", "fooling"),
-    files=_rests_on,
+    family_nets=_rests_on,
 )

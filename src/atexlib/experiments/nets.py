@@ -171,12 +171,18 @@ def ensure(
 ) -> Path:
     """The file of a net; if there is none, or with `recompute`, train it (and the one it starts from) and write it."""
     name = net_name(dataset=dataset, defense=defense, seed=seed, preset=preset)
-    path = store.find(name)
-    if path is not None and not recompute:
-        return path
-    base = None
-    if defense != "none":
-        base = ensure(dataset=dataset, defense="none", seed=seed, preset=preset, device=device, progress=progress)
+    if recompute or store.find(name) is None:
+        where = {"dataset": dataset, "seed": seed, "preset": preset, "device": device, "progress": progress}
+        base = None if defense == "none" else ensure(defense="none", **where)
+        with store.locked(name):
+            if recompute or store.find(name) is None:  # another process may have made it while this one waited
+                _train_and_write(defense=defense, base=base, **where)
+    return store.find(name)
+
+
+def _train_and_write(
+    *, dataset: str, defense: str, seed: int, preset: str, base: Path | None, device: str | torch.device, progress: bool
+) -> None:
     start = time.perf_counter()
     model = train(dataset=dataset, defense=defense, seed=seed, preset=preset, device=device, progress=progress)
     seconds = time.perf_counter() - start
@@ -194,8 +200,7 @@ def ensure(
         "code": provenance.code_hashes(DEFENSE_CODE if base else NET_CODE),
         **provenance.facts(device=device, seconds=seconds),
     }
-    save_net(model, store.place(name), facts)
-    return store.place(name)
+    save_net(model, store.place(net_name(dataset=dataset, defense=defense, seed=seed, preset=preset)), facts)
 
 
 def largest_committed(*, dataset: str, defense: str, seed: int) -> str | None:

@@ -2,8 +2,9 @@
 
 import datetime
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -27,13 +28,16 @@ ALL = (
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in ALL}
 
 
-def run_or_load(spec: Spec, *, recompute: bool = False, device: str = "cpu", progress: bool = False) -> Card:
+Recompute = bool | Literal["stale"]
+
+
+def run_or_load(spec: Spec, *, recompute: Recompute = False, device: str = "cpu", progress: bool = False) -> Card:
     """The result card of a spec: read if there is one, else computed and written.
 
     Args:
         spec: `experiment` (one of EXPERIMENTS) and that experiment's keys, for `table`: dataset, attack, defense, eps,
             seed, preset.
-        recompute: compute it even if there is a card.
+        recompute: compute it even if there is a card; `"stale"`: if the card is stale or cannot be read.
         device: `cpu`, `cuda`, or `auto`.
         progress: show progress bars.
 
@@ -46,10 +50,19 @@ def run_or_load(spec: Spec, *, recompute: bool = False, device: str = "cpu", pro
     """
     experiment, spec = check(spec)
     device = cards.devices(device)
-    path = store.find(cards.card_name(experiment, spec))
-    if path is not None and not recompute:
-        return cards.read(path)
-    return cards.compute(experiment, spec, device=device, progress=progress)
+    name = cards.card_name(experiment, spec)
+    if _wanted(name, recompute):
+        with store.locked(name):
+            if _wanted(name, recompute):  # another process may have made it while this one waited
+                return cards.compute(experiment, spec, device=device, progress=progress)
+    return cards.read(store.find(name))
+
+
+def _wanted(name: str, recompute: Recompute) -> bool:
+    path = store.find(name)
+    if path is None or recompute != "stale":
+        return path is None or recompute
+    return bool(card_entry(name).stale_since)
 
 
 def load(specs: Iterable[Spec]) -> list[Card]:
@@ -73,7 +86,7 @@ def grid(**axes: object) -> list[dict[str, object]]:
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*lists)]
 
 
-def run_all(specs: Iterable[Spec], *, recompute: bool = False, device: str = "cpu") -> None:
+def run_all(specs: Iterable[Spec], *, recompute: Recompute = False, device: str = "cpu") -> None:
     """Compute the cards that are missing, one after the other; what is done stays done if this is interrupted."""
     for spec in tqdm(list(specs), desc="cards"):
         run_or_load(spec, recompute=recompute, device=device)
@@ -81,28 +94,35 @@ def run_all(specs: Iterable[Spec], *, recompute: bool = False, device: str = "cp
 
 @dataclass(frozen=True)
 class Entry:
-    """A result in a line: its name, size and origin, and what changed since it was made (nothing if it is fresh)."""
+    """A result in a line: its name, what changed since it was made (nothing if it is fresh), and how it was made.
+
+    Of a file that cannot be read nothing but these two is known.
+    """
 
     name: str
-    preset: str
-    seed: int
-    device: str
-    date: datetime.datetime
-    seconds: float
     stale_since: list[str]
+    preset: str | None = None
+    seed: int | None = None
+    device: str | None = None
+    date: datetime.datetime | None = None
+    seconds: float | None = None
+
+    @property
+    def state(self) -> str:
+        """`fresh`, or why it should be made anew."""
+        if not self.stale_since:
+            return "fresh"
+        return "cannot be read" if self.date is None else f"stale since a change of {', '.join(self.stale_since)}"
 
 
 def status() -> Iterator[Entry]:
     """Every net and card, own and committed."""
     for name in store.names("nets", ".safetensors"):
-        facts = nets.net_facts(store.find(name))
-        yield _entry(name, facts, facts, _net_stale_since(facts))
+        yield _net_entry(name, _net_stale_since)
     for name in store.names("families", ".safetensors"):
-        facts = nets.net_facts(store.find(name))
-        yield _entry(name, facts, facts, families.stale_since(facts))
+        yield _net_entry(name, families.stale_since)
     for name in store.names("cards", ".json"):
-        card = cards.read(store.find(name))
-        yield _entry(name, card["spec"], card["provenance"], cards.stale_since(card))
+        yield card_entry(name)
 
 
 def _net_stale_since(facts: dict[str, object]) -> list[str]:
@@ -117,6 +137,23 @@ def _net_stale_since(facts: dict[str, object]) -> list[str]:
     return found
 
 
+def _net_entry(name: str, stale_since: Callable[[dict], list[str]]) -> Entry:
+    try:
+        facts = nets.net_facts(store.find(name))
+    except ValueError:
+        return Entry(name, ["the file"])
+    return _entry(name, facts, facts, stale_since(facts))
+
+
+def card_entry(name: str) -> Entry:
+    """The line of one card."""
+    try:
+        card = cards.read(store.find(name))
+    except ValueError:
+        return Entry(name, ["the file"])
+    return _entry(name, card["spec"], card["provenance"], cards.stale_since(card))
+
+
 def _entry(name: str, spec: Mapping, made: Mapping, stale_since: list[str]) -> Entry:
     date = datetime.datetime.fromisoformat(made["date"])
-    return Entry(name, spec["preset"], spec["seed"], made["device"], date, made["seconds"], stale_since)
+    return Entry(name, stale_since, spec["preset"], spec["seed"], made["device"], date, made["seconds"])

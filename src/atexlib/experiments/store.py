@@ -1,10 +1,12 @@
 """Where results lie, and how they are written: all or nothing."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock
 
 COMMITTED = Path(__file__).parents[1] / "results"
 
@@ -30,6 +32,18 @@ def names(kind: str, suffix: str) -> list[str]:
     folders = {place(""), COMMITTED}
     found = {path.relative_to(folder).as_posix() for folder in folders for path in (folder / kind).rglob(f"*{suffix}")}
     return sorted(found)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Wait until no other process makes the file of this name, and keep the others waiting meanwhile.
+
+    The lock goes with the process that holds it, however that ends. The files of locks stay; they are empty.
+    """
+    lock = place(f".locks/{name.replace('/', '-')}")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
 
 
 def write(path: Path, save: Callable[[str], object]) -> None:

@@ -1,0 +1,217 @@
+"""The sweep under Snakemake: what it plans, and what is left of it when it is killed, disturbed or doubled."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from atexlib import data
+from atexlib.experiments import PRESETS, cards
+
+ROOT = Path(__file__).parents[1]
+WORKFLOW = ROOT / "workflow"
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile"), "--cores", "2"]
+CELL = {
+    "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
+}  # fmt: skip
+LIMIT = 300  # seconds after which something hangs
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Results with the net that all cells rest on, and one card."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert sweep(folder, eps=[0.1]).returncode == 0
+    return folder / "results"
+
+
+@pytest.fixture
+def folder(tmp_path, trained):
+    """A folder to sweep in, whose results begin with the net and the card."""
+    shutil.copytree(trained, tmp_path / "results", ignore=shutil.ignore_patterns(".locks"))
+    return tmp_path
+
+
+def command(folder, *options, eps, **cell):
+    """A sweep over some eps at the preset smoke."""
+    chosen = {"preset": "smoke", "retries": 0, "sweep": [{**CELL, **cell, "eps": eps}]}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(chosen))
+    place = ["--directory", str(folder), "--configfile", str(folder / "sweep.yaml")]
+    return [*SNAKEMAKE, *place, "--rerun-triggers", "mtime", "--keep-going", *options]
+
+
+def environment(results):
+    return {
+        **os.environ,
+        "ATEXLIB_RESULTS": str(results),
+        "OMP_NUM_THREADS": "1",
+        "XDG_CACHE_HOME": str(results.parent),
+    }
+
+
+def sweep(folder, *options, eps, results=None, **cell):
+    where = environment(results or folder / "results")
+    run = command(folder, *options, eps=eps, **cell)
+    return subprocess.run(run, env=where, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+
+def plan(folder, *, eps, **cell):
+    """How many jobs of each rule a sweep would run."""
+    told = sweep(folder, "--dry-run", eps=eps, **cell)
+    assert told.returncode == 0, told.stderr
+    counts = re.findall(r"^(card|net|family|chapter) +(\d+)$", told.stdout + told.stderr, flags=re.M)
+    return {rule: int(count) for rule, count in counts}
+
+
+def made(results):
+    """The cards that are there, whole, each with what tells one writing of it from the next."""
+    found = {}
+    for path in results.glob("cards/table/*"):
+        assert cards.read(path)["metrics"]["spearman"]["mean"] <= 1
+        found[path.name] = (path.stat().st_ino, path.stat().st_mtime_ns)
+    return found
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def half_written(results):
+    return [path.name for path in results.rglob("*.part")]
+
+
+def test_what_is_there_is_not_planned_and_another_eps_plans_its_own_cells(folder):
+    assert plan(folder, eps=[0.1]) == {}
+    assert plan(folder, eps=[0.1, 0.05, 0.02]) == {"card": 2}
+    assert plan(folder, eps=[0.1], seed=[0, 1], defense=["none", "atex"]) == {"card": 3, "net": 3}
+
+
+def test_the_whole_sweep_can_be_planned():
+    """From nothing, on the papers' scale: no card, net or family is there."""
+    run = [*SNAKEMAKE, "--directory", str(ROOT), "--workflow-profile", str(WORKFLOW / "profiles/gpu"), "--dry-run"]
+    told = subprocess.run([*run, "--nolock"], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert told.returncode == 0, told.stderr
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", told.stdout + told.stderr, flags=re.M))
+    assert int(counts["card"]) > 400
+    assert int(counts["net"]) == 18  # two data sets, three seeds, three defences
+    assert int(counts["family"]) == 12  # three nets, two seeds, squares and canvases
+
+
+@pytest.mark.parametrize(
+    ("wrong", "regex"),
+    [
+        ({"defense": "naiv"}, "defense.*naiv.*naive"),
+        ({"epz": 1}, "a key of the spec.*epz.*eps"),
+    ],
+)
+def test_a_wrong_sweep_stops_before_any_work_and_names_what_is_known(tmp_path, wrong, regex):
+    told = sweep(tmp_path, eps=[0.1], **wrong)
+    assert told.returncode != 0
+    assert re.search(regex, told.stderr)
+    assert not list(tmp_path.glob("results/*"))
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_was(folder):
+    eps, results = [0.1, 0.05, 0.02], folder / "results"
+    before = made(results)
+    run = subprocess.Popen(
+        command(folder, "--cores", "1", eps=eps), env=environment(results), stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_for(lambda: len(list(results.glob("cards/table/*.json"))) == 2 or run.poll() is not None)
+    os.killpg(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    left = made(results)
+    assert len(left) == 2
+    assert before.items() <= left.items()
+    assert sweep(folder, "--unlock", eps=eps).returncode == 0
+    done = sweep(folder, "--ignore-incomplete", eps=eps)
+    assert done.returncode == 0, done.stderr
+    assert len(made(results)) == 3
+    assert left.items() <= made(results).items()
+    assert half_written(results) == []
+
+
+def test_a_full_disk_loses_nothing(folder):
+    results = folder / "results"
+    before = made(results)
+    run = [sys.executable, "-m", "atexlib", "run", "table", "--preset", "smoke"]
+    cell = {**CELL, "eps": 0.05}
+    run += [part for key, value in cell.items() if key != "experiment" for part in (f"--{key}", str(value))]
+    told = subprocess.run(
+        run, env=environment(results), capture_output=True, text=True, timeout=LIMIT, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )  # fmt: skip
+    assert told.returncode != 0
+    assert "File too large" in told.stderr
+    assert made(results) == before
+    assert half_written(results) == []
+    assert subprocess.run(run, env=environment(results), capture_output=True, check=True, timeout=LIMIT)
+    assert len(made(results)) == 2
+
+
+def test_a_corrupt_card_is_made_anew_and_no_other(folder):
+    results = folder / "results"
+    (results / "cards/table/digits-untargeted-none-eps0.1-seed0-smoke.json").write_text("{")
+    assert plan(folder, eps=[0.1]) == {"card": 1}
+    assert sweep(folder, eps=[0.1]).returncode == 0
+    assert len(made(results)) == 1
+    assert plan(folder, eps=[0.1]) == {}
+
+
+def test_two_sweeps_at_once_run_nothing_twice(folder):
+    results, seen = folder / "results", set()
+    both = []
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        run = command(folder / name, eps=[0.1, 0.05, 0.02])
+        both.append(subprocess.Popen(run, env=environment(results), stderr=subprocess.PIPE, text=True))
+
+    def ended():
+        seen.update((path.name, path.stat().st_ino) for path in results.glob("cards/table/*.json"))
+        return all(run.poll() is not None for run in both)
+
+    wait_for(ended)
+    assert [run.returncode for run in both] == [0, 0], [run.stderr.read() for run in both]
+    assert len(made(results)) == len(seen) == 3
+
+
+SUBMIT = """#!/bin/sh
+# What a cluster's submit command does: take a script, run it some time later, print a number.
+nohup sh "$1" > "$1.log" 2>&1 &
+echo "$1" >> {log}
+echo $!
+"""
+
+
+def test_jobs_can_be_submitted_to_a_cluster(folder):
+    submit, log = folder / "submit.sh", folder / "submitted"
+    submit.write_text(SUBMIT.format(log=log))
+    submit.chmod(0o755)
+    options = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", str(submit), "--jobs", "2"]
+    told = sweep(folder, *options, "--seconds-between-status-checks", "1", eps=[0.1, 0.05, 0.02])
+    assert told.returncode == 0, told.stderr
+    assert len(made(folder / "results")) == 3
+    assert len(log.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOW.glob("*.yaml")), ids=lambda path: path.stem)
+def test_parameter_files_hold_what_a_chapter_takes(path):
+    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.stem == "sweep":
+        assert set(parameters) == {"preset", "device", "threads", "retries", "stale", "sweep"}
+        return
+    assert set(parameters) <= {"preset", "dataset", "device", "seed", "recompute"}
+    assert parameters["preset"] in PRESETS
+    assert parameters.get("dataset", "auto") in ("auto", *data.DATASETS)
