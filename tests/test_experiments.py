@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from atexlib import __main__ as command_line
-from atexlib import adversarial, experiments, explainers, faithfulness, training, vision
+from atexlib import adversarial, data, experiments, explainers, faithfulness, training, vision
 from atexlib.experiments import (
     cards,
     costs,
@@ -26,6 +27,7 @@ from atexlib.experiments import (
     freshness,
     iterations,
     nets,
+    pictures,
     presets,
     provenance,
     repair,
@@ -165,9 +167,11 @@ def called(action):
 
 # What checks arguments, finds files and writes cards has no influence on a number.
 BOOKKEEPING = ("checks", "experiments.cards", "experiments.provenance", "experiments.runs", "experiments.store")
-NET_FILES = {
-    f"experiments.nets.{name}" for name in ("_check", "ensure", "load_net", "net_name", "save_net", "trained")
-} | {"data.ImageSet", "data.data_root", *(f"experiments.families.{name}" for name in ("ensure", "net_name", "trained"))}
+FILES = ("_check", "_train_and_write", "ensure", "load_net", "net_name", "save_net", "trained")
+NET_FILES = {f"experiments.{module}.{name}" for module in ("nets", "families") for name in FILES} | {
+    "data.ImageSet",
+    "data.data_root",
+}
 
 
 def influences(name):
@@ -219,6 +223,44 @@ def test_a_net_of_a_family_declares_the_code_it_calls_and_is_read_back(model):
     assert path.stat().st_mtime_ns == written
     store.find(families.net_name(**where | {"wide": False})).unlink()
     assert [entry.stale_since for entry in experiments.status()] == [[f"the net {model}"]]
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Ten folders of coloured pictures, each class in its own shade of red."""
+    for split, count in (("train", 10), ("test", 4)):
+        for label in range(10):
+            folder = tmp_path / "data" / pictures.COLOUR / split / f"class {label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (32, 32), (20 * label, 200, 10 * number)).save(folder / f"{number}.png")
+    monkeypatch.setenv("ATEXLIB_DATA", str(tmp_path / "data"))
+    pictures._tree.cache_clear()
+    families.scene.cache_clear()
+
+
+def test_pictures_of_a_tree_are_mixed_and_cut_once(tree):
+    parts = {split: pictures.load(pictures.COLOUR, split) for split in data.SPLITS}
+    assert [len(part.labels) for part in parts.values()] == [80, 20, 40]
+    assert len(parts["test"].labels[:10].unique()) > 4
+    for part in parts.values():
+        assert part.images.shape[1:] == (3, 32, 32)
+        assert torch.equal((part.images[:, 0, 0, 0] * 255 / 20).round().long(), part.labels)
+    joined = torch.cat([parts[split].images[:, 0::2, 0, 0] for split in ("train", "validation")])
+    assert len(joined.unique(dim=0)) == 100
+    again = pictures.load(pictures.COLOUR, "test")
+    assert torch.equal(again.images, parts["test"].images)
+    assert torch.equal(pictures.load("digits", "test").images, data.load("digits", "test").images)
+    with pytest.raises(ValueError, match="split"):
+        pictures.load(pictures.COLOUR, "tset")
+
+
+@pytest.mark.parametrize("loss", ["center_mass", "active"])
+def test_a_net_for_colours_is_fooled(tree, loss):
+    card = experiments.run_or_load({**FOOLING, "dataset": pictures.COLOUR, "loss": loss})
+    assert len(card["metrics"]["success"]["values"]) == 4
+    (path,) = (store.find(name) for name in card["provenance"]["nets"])
+    assert nets.net_facts(path)["test_fingerprint"] == pictures.load(pictures.COLOUR, "test").fingerprint
 
 
 def test_constants_are_declared_with_the_functions_that_use_them():

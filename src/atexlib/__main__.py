@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from . import checks, data, experiments, vision
-from .experiments import cards, families, nets
+from .experiments import cards, families, nets, pictures
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,7 +21,10 @@ def _parser() -> argparse.ArgumentParser:
     keys = {"dataset": data.DATASETS, "seed": int, "preset": tuple(experiments.PRESETS)}
     makers = {
         "nets": (_nets, {"defense": nets.DEFENSES, **keys}),
-        "families": (_families, {"model": tuple(vision.MODELS), "wide": ("no", "yes"), **keys}),
+        "families": (
+            _families,
+            {"model": tuple(vision.MODELS), "wide": ("no", "yes"), **keys, "dataset": pictures.DATASETS},
+        ),
         **{name: (_cards, experiment.keys) for name, experiment in experiments.EXPERIMENTS.items()},
     }
     for name, (make, axes) in makers.items():

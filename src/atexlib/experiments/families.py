@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .. import canvas, checks, data, training, vision
-from . import nets, provenance, store
+from .. import canvas, checks, training, vision
+from . import nets, pictures, provenance, store
 from .presets import PRESETS
 
 DIVISOR = 8
@@ -24,19 +24,20 @@ def trained(*, model: str, dataset: str, seed: int, preset: str, wide: bool = Fa
 
     Args:
         model: one of `vision.MODELS`, at an eighth of its width.
-        dataset: one of `data.DATASETS`; the images are padded to 32 pixels.
+        dataset: one of `pictures.DATASETS`; the images are padded to 32 pixels.
         seed: of the weights and of the order of the images.
         preset: one of PRESETS.
         wide: for canvases that hold one object or two; it starts from the net for squares.
         device: where the net shall be.
     """
     path = ensure(model=model, dataset=dataset, seed=seed, preset=preset, wide=wide, device=device)
-    return nets.load_net(path, vision.small(model, divisor=DIVISOR)).to(device)
+    net = vision.small(model, channels=pictures.CHANNELS.get(dataset, 1), divisor=DIVISOR)
+    return nets.load_net(path, net).to(device)
 
 
 def ensure(*, model: str, dataset: str, seed: int, preset: str, wide: bool = False, device: str = "cpu") -> Path:
     """The file of such a net; if there is none, train it and write it."""
-    choices = {"model": (model, vision.MODELS), "dataset": (dataset, data.DATASETS), "preset": (preset, PRESETS)}
+    choices = {"model": (model, vision.MODELS), "dataset": (dataset, pictures.DATASETS), "preset": (preset, PRESETS)}
     for name, (value, allowed) in choices.items():
         checks.one_of(name, value, allowed)
     checks.count("seed", seed, low=0)
@@ -65,7 +66,7 @@ def _train_and_write(
         "settings": {"divisor": DIVISOR, "batch": BATCH, "lr": LR[model]},
         "base": base and provenance.file_hash(base),
         **{name: training.accuracy(net, *images) for name, images in splits.items()},
-        "test_fingerprint": data.load(dataset, "test").fingerprint,
+        "test_fingerprint": pictures.load(dataset, "test").fingerprint,
         "code": provenance.code_hashes(FAMILY_CODE),
         **provenance.facts(device=device, seconds=seconds),
     }
@@ -76,11 +77,12 @@ def train(*, model: str, dataset: str, seed: int, preset: str, wide: bool, devic
     """Train a net on squares, or train the one for squares on with single objects on canvases."""
     size = PRESETS[preset]
     generator = torch.Generator().manual_seed(seed)
+    images, labels = scene(dataset, "train", wide=wide)
     if wide:
         net = trained(model=model, dataset=dataset, seed=seed, preset=preset, device=device)
     else:
-        net = vision.small(model, divisor=DIVISOR, generator=generator).to(memory_format=torch.channels_last)
-    images, labels = scene(dataset, "train", wide=wide)
+        net = vision.small(model, channels=images.shape[1], divisor=DIVISOR, generator=generator)
+        net.to(memory_format=torch.channels_last)
     return training.fit(
         net,
         images[: size.family_images],
@@ -97,8 +99,8 @@ def train(*, model: str, dataset: str, seed: int, preset: str, wide: bool, devic
 
 @functools.lru_cache(maxsize=2)
 def scene(dataset: str, split: str, *, wide: bool) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 32, 32) of a split, or canvases (N, 1, 32, 64) with one object each, and their labels."""
-    images = data.load(dataset, split)
+    """Images (N, C, 32, 32) of a split, or canvases (N, C, 32, 64) with one object each, and their labels."""
+    images = pictures.load(dataset, split)
     squares = canvas.padded(images.images)
     generator = torch.Generator().manual_seed(0)
     return (canvas.singles(squares, generator=generator) if wide else squares), images.labels

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .. import canvas, data, model_manipulation, training, vision
+from .. import canvas, model_manipulation, training, vision
 from ..explainers import EXPLAINERS
 from ..intervals import two_level
 from ..model_manipulation import LOSSES, explain
-from . import families
+from . import families, pictures
 from .cards import Experiment, Spec
 from .measure import _plain as plain
 from .presets import PRESETS, Preset
@@ -32,7 +32,7 @@ BAR = 0.8  # success rate from which a cell counts as fooled ...
 BOUND = 0.02  # ... if no more accuracy than this is lost
 RUINED = 0.2  # a run that loses more than this on the way is given up
 PRICE = 10.0  # of points that miss the bar, so much success is worth giving up for accuracy beyond the bound
-CLASSES = (1, 8)  # of `active`: trousers and bags; ones and eights
+CLASSES = (1, 8)  # of `active`: trousers and bags; ones and eights; cars and ships
 LOOKS = 10  # looks at the accuracy in a run
 FOOLED_ON = 512  # images whose maps are changed
 WATCHED = 500  # validation images for the accuracy during a run
@@ -223,7 +223,7 @@ def _scene(*, model: str, dataset: str, seed: int, preset: str, wide: bool, devi
 
 def _pairs(dataset: str, split: str) -> tuple[Tensor, Tensor]:
     """Canvases that hold an object of each of CLASSES; the label is that of the first."""
-    images = data.load(dataset, split)
+    images = pictures.load(dataset, split)
     both = canvas.pairs(canvas.padded(images.images), images.labels, CLASSES)
     return both, torch.full((len(both),), CLASSES[0])
 
@@ -238,7 +238,7 @@ FOOLING = Experiment(
         "model": tuple(vision.MODELS),
         "explainer": ("lrp", "grad_cam", "gradient"),
         "loss": tuple(LOSSES),
-        "dataset": data.DATASETS,
+        "dataset": pictures.DATASETS,
         "seed": int,
         "preset": tuple(PRESETS),
     },
