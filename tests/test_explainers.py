@@ -44,6 +44,21 @@ def test_grad_cam_equals_captum(net, x, layer):
     close(explainers.grad_cam(net, x, layer=layer), F.interpolate(cam, size=(8, 8), mode="bilinear"))
 
 
+@pytest.mark.parametrize("layer", ["conv1", "act2", "fc1"])
+def test_the_gradient_at_a_layer_equals_captum(net, x, layer):
+    module = getattr(net, layer)
+    theirs = captum.attr.LayerGradientXActivation(net, module, multiply_by_inputs=False)
+    close(explainers.gradient_at(net, x, layer=layer), theirs.attribute(x, net(x).argmax(1)))
+    close(explainers.gradient_at(net, x, 2, layer=module), theirs.attribute(x, 2))
+
+
+def test_the_gradient_at_a_layer_can_be_differentiated(net, x):
+    def total(scale):
+        return explainers.gradient_at(net, x[:2] * scale, 1, layer="conv1", create_graph=True)
+
+    assert torch.autograd.gradcheck(total, torch.ones((), dtype=x.dtype, requires_grad=True))
+
+
 def test_grad_cam_reads_the_last_convolution_unless_told(net, x):
     assert torch.equal(explainers.grad_cam(net, x), explainers.grad_cam(net, x, layer=net.conv2))
 

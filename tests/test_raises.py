@@ -292,6 +292,7 @@ WORDS = [  # what takes a name: id, the call, the wrong name, the one that was m
     ("min_max norm", lambda net, v: min_max(net, norm=v), "Linf", "linf"),
     ("normalize by", lambda _, v: explainers.normalize(X, by=v), "maximum", "max"),
     ("grad_cam layer", lambda net, v: explainers.grad_cam(net, X, layer=v), "cnov1", "conv1"),
+    ("gradient_at layer", lambda net, v: explainers.gradient_at(net, X, layer=v), "cnov1", "conv1"),
     ("train dataset", lambda net, v: train(net, dataset=v), "mnits", "mnist"),
     ("train preset", lambda net, v: train(net, preset=v), "smok", "smoke"),
     ("trained dataset", lambda net, v: trained(net, dataset=v), "fashion_mnist", "fashion-mnist"),
@@ -667,6 +668,11 @@ LATE = [
         "grad_cam of a flat layer",
         lambda net: explainers.grad_cam(net, X, layer="fc1"),
         "layer 'fc1' gives no map.*name a",
+    ),
+    (
+        "gradient at a foreign layer",
+        lambda net: explainers.gradient_at(net, X, layer=nn.Identity()),
+        "Identity.*no tensor.*name one",
     ),
     (
         "grad_cam of a foreign layer",

@@ -105,7 +105,7 @@ def test_the_whole_sweep_can_be_planned():
     counts = dict(re.findall(r"^(\w+) +(\d+)$", told.stdout + told.stderr, flags=re.M))
     assert int(counts["card"]) > 400
     assert int(counts["net"]) == 18  # two data sets, three seeds, three defences
-    assert int(counts["family"]) == 12  # three nets, two seeds, squares and canvases
+    assert int(counts["family"]) == 14  # three nets, two seeds, squares and canvases; and one net for colours
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,28 @@ def gradient(model: nn.Module, x: Tensor, target: Target = None, *, create_graph
         return _derivative(_pick(logits, target), x, create_graph)
 
 
+def gradient_at(
+    model: nn.Module, x: Tensor, target: Target = None, *, layer: str | nn.Module, create_graph: bool = False
+) -> Tensor:
+    """Gradient of the target's logit by the output (B, K, ...) of a layer: arguments and errors as for `grad_cam`.
+
+    Returns:
+        Raw signed values of the output's shape, logit per unit of activation.
+    """
+    checks.batch("x", x)
+    x = _variable(x, create_graph)
+    outputs: list[Tensor] = []
+    handle = _find_layer(model, layer).register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    try:
+        with torch.enable_grad():
+            score = _pick(logits_of(model, x), target)
+    finally:
+        handle.remove()
+    if not outputs or not isinstance(outputs[-1], Tensor):
+        raise ValueError(f"layer {layer!r} gives no tensor; name one that the net calls, with one output.")
+    return _derivative(score, outputs[-1], create_graph)
+
+
 def gradient_x_input(model: nn.Module, x: Tensor, target: Target = None, *, create_graph: bool = False) -> Tensor:
     """Gradient times input, x * d f_c / d x: arguments, shapes and errors as for `gradient`, units of logit.
 
