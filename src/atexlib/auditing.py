@@ -1,0 +1,239 @@
+"""Audit a net: how far can its explanations be moved by small changes of the images that keep its predictions?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from . import checks, metrics, models, training
+from . import explainers as registry
+from .ascent import Ball, has_second_order_gradient
+from .explainers import EXPLAINERS, Explainer, normalize
+from .input_manipulation import CenterMass, Distance, Targeted, Untargeted, manipulate
+from .intervals import Interval, bootstrap
+from .objectives import Objective
+
+MEASURES = ("spearman", "topk", "ssim")
+EXPLAINED = ("gradient", "integrated_gradients", "grad_cam", "lrp")
+ATTACKS: dict[str, Callable[[Tensor, int, torch.Generator], Objective]] = {
+    "untargeted": lambda x, k, generator: Untargeted(k=k),
+    "targeted": lambda x, k, generator: Targeted.random_region(x, size=max(2, x.shape[3] // 6), generator=generator),
+    "center_mass": lambda x, k, generator: CenterMass(),
+    "distance": lambda x, k, generator: Distance(),
+}
+NOISE = "random noise"  # the control: a random corner of the ball, no search
+WORST = "worst of all"  # each image at the lowest of all attacks
+TOP = 16  # top-k looks at one in so many pixels
+SHOWN = 3  # images with the most fragile maps that are kept for the report
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image whose map moved far: number, explainer, attack, its Spearman, and the pictures (C, H, W)."""
+
+    number: int
+    explainer: str
+    attack: str
+    spearman: float
+    image: Tensor
+    clean_map: Tensor
+    changed: Tensor
+    changed_map: Tensor
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found; `audit_report.save` writes it as a page."""
+
+    table: pd.DataFrame
+    """One row for each explainer and attack: mean and interval of each measure, share of kept predictions, distance."""
+    values: dict[tuple[str, str], dict[str, Tensor]]
+    """The same image by image: for each explainer and attack, tensors (N,); nan where a map is constant."""
+    examples: list[Example]
+    """For each explainer the images with the lowest Spearman."""
+    accuracy: Interval
+    settings: dict[str, object]
+    notes: list[str]
+    """What could not be audited, and why."""
+
+
+def audit(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float = 8 / 255,
+    explainers: Sequence[str] = EXPLAINED,
+    attacks: Sequence[str] = tuple(ATTACKS),
+    steps: int = 50,
+    starts: int = 2,
+    beta: float = 10.0,
+    batch_size: int = 32,
+    generator: torch.Generator | None = None,
+    progress: bool = True,
+) -> Audit:
+    """Attack the maps of each explainer by each attack, and measure what is left of them.
+
+    A ReLU net is attacked with the second derivatives of its softplus twin. Whether the predictions were kept and the
+    changes stayed in the ball is measured here, by code that did not enforce it. A random change of the same size is
+    the control.
+
+    Args:
+        model: net that takes images in [0, 1] and returns logits (B, C); it is used where its weights are.
+        images: images (N, C, H, W) in [0, 1], at least two.
+        labels: their classes (N,), for the accuracy; the predicted classes are explained.
+        eps: most that a pixel may change.
+        explainers: names from `explainers.EXPLAINERS`; one that refuses the net is left out, and a note says why.
+        attacks: names from ATTACKS.
+        steps: gradient steps of an attack.
+        starts: starts of an attack.
+        beta: sharpness of the softplus twin.
+        batch_size: images attacked at once.
+        generator: CPU generator of all random draws; a new one with seed 0 if None.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: images, labels or a number out of range; an unknown name; no explainer that works.
+    """
+    checks.net("model", model)
+    checks.batch("images", images, bounds=(0, 1))
+    checks.labels("labels", labels, size=len(images))
+    checks.count("number of images", len(images), low=2)
+    checks.number("eps", eps, open_low=True)
+    for what, names, known in (("explainer", explainers, EXPLAINERS), ("attack", attacks, ATTACKS)):
+        checks.count(f"number of {what}s", len(names))
+        for name in names:
+            checks.one_of(what, name, known)
+    for what, number in {"steps": steps, "starts": starts, "batch_size": batch_size}.items():
+        checks.count(what, number)
+    generator = checks.generator(generator)
+    device = next((parameter.device for parameter in model.parameters()), images.device)
+    images, labels = images.to(device), labels.to(device)
+    k = max(1, images.shape[2] * images.shape[3] // TOP)
+    predicted = torch.cat([training.predict(model, x) for x in images.split(batch_size)]).argmax(1)
+    usable, notes = _usable(model, images[:2], explainers)
+    twin, note = _twin(model, images[:2], predicted[:2], beta, generator)
+    notes += note
+    search = {"eps": eps, "steps": steps, "starts": starts, "surrogate": twin, "generator": generator}
+
+    def changed_by(attack: str, explainer: Explainer, x: Tensor) -> Tensor:
+        if attack == NOISE:
+            return Ball(x, eps, "linf", (0.0, 1.0)).corner(generator)
+        return manipulate(model, x, ATTACKS[attack](x, k, generator), explainer=explainer, **search).x
+
+    values, examples = {}, []
+    rounds = tqdm([(e, a) for e in usable for a in (NOISE, *attacks)], desc="auditing", disable=not progress)
+    for name, attack in rounds:
+        rounds.set_postfix_str(f"{name}, {attack}")
+        explainer, parts = EXPLAINERS[name], []
+        for x, target in zip(images.split(batch_size), predicted.split(batch_size), strict=True):
+            parts.append(_compared(model, explainer, x, changed_by(attack, explainer, x), target, k))
+        whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        examples += _examples(name, attack, images, whole)
+        values[name, attack] = {key: whole[key].cpu() for key in (*MEASURES, "kept", "distance")}
+    for name in usable:
+        values[name, WORST] = _worst([values[name, attack] for attack in attacks])
+    rows = {pair: _row(found) for pair, found in sorted(values.items(), key=lambda item: _order(item[0], usable))}
+    return Audit(
+        pd.DataFrame.from_dict(rows, orient="index").rename_axis(["explainer", "attack"]),
+        values,
+        _most_fragile(examples, usable),
+        bootstrap((predicted == labels).double()),
+        {"images": len(images), "eps": eps, "steps": steps, "starts": starts, "top-k": k, "net": type(model).__name__},
+        notes,
+    )
+
+
+def _usable(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The explainers that accept the net, and why the others do not."""
+    usable, notes = [], []
+    for name in names:
+        try:
+            EXPLAINERS[name](model, x)
+            usable.append(name)
+        except ValueError as error:
+            notes.append(f"{name} was left out: {error}")
+    if not usable:
+        raise ValueError(f"no explainer works on this net: {'; '.join(notes)}")
+    return usable, notes
+
+
+def _twin(
+    model: nn.Module, x: Tensor, target: Tensor, beta: float, generator: torch.Generator
+) -> tuple[nn.Module | None, list[str]]:
+    """The softplus twin of a net whose gradient map does not bend, None for one whose map does; and notes."""
+    with models.frozen(model):
+        if has_second_order_gradient(model, x, target, registry.gradient, generator):
+            return None, []
+    try:
+        return models.with_softplus(model, beta), [f"The attacks were guided by a twin with softplus, beta {beta:g}."]
+    except ValueError as error:
+        return None, [f"The gradients of this net's maps are zero, so the attacks were weak: {error}"]
+
+
+def _compared(
+    model: nn.Module, explainer: Explainer, x: Tensor, z: Tensor, target: Tensor, k: int
+) -> dict[str, Tensor]:
+    """Maps of x and z, how alike they are, whether the prediction was kept and how far z lies from x."""
+    clean, changed = explainer(model, x, target), explainer(model, z, target)
+    a, b = normalize(clean), normalize(changed)
+    return {
+        "spearman": metrics.spearman(a, b),
+        "topk": metrics.topk_intersection(a, b, k),
+        "ssim": metrics.ssim(a, b),
+        "kept": training.predict(model, z).argmax(1) == target,
+        "distance": (z - x).abs().amax((1, 2, 3)),
+        "clean_map": clean,
+        "changed": z,
+        "changed_map": changed,
+    }
+
+
+def _worst(found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Each image's lowest value of each measure over several attacks."""
+    lowest = {key: torch.stack([values[key] for values in found]).amin(0) for key in MEASURES}
+    return lowest | {
+        "kept": torch.stack([values["kept"] for values in found]).all(0),
+        "distance": torch.stack([values["distance"] for values in found]).amax(0),
+    }
+
+
+def _row(found: Mapping[str, Tensor]) -> dict[str, object]:
+    row: dict[str, object] = {}
+    for key in MEASURES:
+        known = found[key][~found[key].isnan()]
+        row[key] = str(bootstrap(known)) if len(known) > 1 else "undefined"
+    return row | {
+        "predictions kept": found["kept"].double().mean().item(),
+        "largest change": found["distance"].max().item(),
+        "constant maps": int(found["spearman"].isnan().sum()),
+    }
+
+
+def _order(pair: tuple[str, str], usable: list[str]) -> tuple[int, bool, bool]:
+    return usable.index(pair[0]), pair[1] == WORST, pair[1] != NOISE
+
+
+def _examples(name: str, attack: str, images: Tensor, whole: Mapping[str, Tensor]) -> list[Example]:
+    order = whole["spearman"].nan_to_num(nan=2.0).argsort()[:SHOWN] if attack != NOISE else []
+    return [
+        Example(
+            int(i), name, attack, whole["spearman"][i].item(), images[i].cpu(),
+            *(whole[key][i].cpu() for key in ("clean_map", "changed", "changed_map")),
+        )
+        for i in order if not whole["spearman"][i].isnan()
+    ]  # fmt: skip
+
+
+def _most_fragile(examples: list[Example], usable: list[str]) -> list[Example]:
+    """The lowest of each explainer, no image twice."""
+    kept: list[Example] = []
+    for name in usable:
+        own: dict[int, Example] = {}
+        for example in sorted((e for e in examples if e.explainer == name), key=lambda e: e.spearman):
+            own.setdefault(example.number, example)
+        kept += list(own.values())[:SHOWN]
+    return kept

@@ -1,0 +1,156 @@
+"""The audit: what it measures is what it says, for nets with and without second derivatives."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+from bs4 import BeautifulSoup
+from conftest import seeded
+from torch import nn
+
+import atexlib
+from atexlib import audit_report, auditing, explainers, metrics
+
+EPS = 0.1
+QUICK = {"eps": EPS, "steps": 3, "starts": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return digits.images[:6, :, ::2, ::2].contiguous(), digits.labels[:6]
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    from atexlib.models import ConvNet
+
+    return ConvNet(side=14, width=4, hidden=12, generator=seeded(2)).eval()
+
+
+@pytest.fixture(scope="module")
+def found(smooth, images):
+    return atexlib.audit(
+        smooth, *images, explainers=["gradient", "grad_cam"], attacks=["untargeted", "distance"], **QUICK
+    )
+
+
+def test_there_is_a_row_for_each_explainer_and_attack(found):
+    attacks = [auditing.NOISE, "untargeted", "distance", auditing.WORST]
+    assert found.table.index.tolist() == [(name, attack) for name in ("gradient", "grad_cam") for attack in attacks]
+    assert found.notes == []
+    assert found.settings["images"] == 6
+
+
+def test_the_numbers_are_those_of_the_changed_images(found, smooth, images):
+    for example in found.examples:
+        explainer = explainers.EXPLAINERS[example.explainer]
+        target = smooth(example.image[None]).argmax(1)
+        assert torch.equal(example.image, images[0][example.number])
+        maps = [explainer(smooth, z[None], target) for z in (example.image, example.changed)]
+        torch.testing.assert_close(maps[1][0], example.changed_map)
+        alike = metrics.spearman(*(m.abs() for m in maps)).item()
+        assert alike == pytest.approx(example.spearman, abs=1e-6)
+        assert alike == pytest.approx(
+            found.values[example.explainer, example.attack]["spearman"][example.number].item(), abs=1e-6
+        )
+        assert (example.changed - example.image).abs().max() <= EPS + 1e-6
+        assert smooth(example.changed[None]).argmax(1) == target
+
+
+def test_the_examples_are_the_most_fragile(found):
+    for name in ("gradient", "grad_cam"):
+        lowest = found.values[name, auditing.WORST]["spearman"].sort()
+        own = [example for example in found.examples if example.explainer == name]
+        assert [example.number for example in own] == lowest.indices[: auditing.SHOWN].tolist()
+        assert [example.spearman for example in own] == pytest.approx(lowest.values[: auditing.SHOWN].tolist())
+
+
+def test_worst_of_all_is_the_lowest_of_each_image_without_the_control(found):
+    for measure in auditing.MEASURES:
+        both = [found.values["gradient", attack][measure] for attack in ("untargeted", "distance")]
+        torch.testing.assert_close(found.values["gradient", auditing.WORST][measure], torch.minimum(*both))
+
+
+def test_searching_moves_a_map_further_than_chance(found):
+    noise, attacked = (found.values["gradient", name]["spearman"].mean() for name in (auditing.NOISE, auditing.WORST))
+    assert attacked < noise - 0.05
+
+
+def test_what_was_kept_is_counted_by_the_audit_itself(smooth, images, monkeypatch):
+    """An attack that cheats is found out: it goes too far and changes predictions."""
+
+    def cheat(_model, x, _objective, **_options):
+        class Result:
+            pass
+
+        Result.x = 1 - x
+        return Result
+
+    monkeypatch.setattr(auditing, "manipulate", cheat)
+    row = atexlib.audit(smooth, *images, explainers=["gradient"], attacks=["distance"], **QUICK).table.iloc[1]
+    changed = (smooth(1 - images[0]).argmax(1) != smooth(images[0]).argmax(1)).double().mean().item()
+    assert row["predictions kept"] == 1 - changed
+    assert row["largest change"] == (1 - 2 * images[0]).abs().max().item()
+
+
+def test_the_same_seed_gives_the_same_audit(found, smooth, images):
+    again = atexlib.audit(
+        smooth, *images, explainers=["gradient", "grad_cam"], attacks=["untargeted", "distance"], **QUICK
+    )
+    assert again.table.equals(found.table)
+
+
+def test_a_relu_net_is_attacked_through_its_softplus_twin(images):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 10))
+    found = atexlib.audit(net.eval(), *images, explainers=["gradient"], attacks=["distance"], **QUICK)
+    assert found.notes == ["The attacks were guided by a twin with softplus, beta 10."]
+    values = {name: found.values["gradient", name]["spearman"] for name in (auditing.NOISE, "distance")}
+    assert (values["distance"] < 1).all()
+
+
+def test_an_explainer_that_refuses_the_net_is_left_out_aloud(images):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(196, 8), nn.Softplus(), nn.Linear(8, 10)).eval()
+    found = atexlib.audit(net, *images, explainers=["gradient", "grad_cam"], attacks=["distance"], **QUICK)
+    assert found.table.index.unique("explainer").tolist() == ["gradient"]
+    assert re.search("grad_cam was left out: .*nn.Conv2d", found.notes[0])
+    with pytest.raises(ValueError, match="no explainer works on this net: grad_cam"):
+        atexlib.audit(net, *images, explainers=["grad_cam"], attacks=["distance"], **QUICK)
+
+
+def test_a_constant_map_is_counted_and_not_averaged(images):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(196, 10)).eval()
+    with torch.no_grad():
+        net[1].weight.fill_(0.1)
+        net[1].bias.copy_(torch.arange(10.0))
+    with pytest.warns(UserWarning, match="second-order"):
+        found = atexlib.audit(net, *images, explainers=["gradient"], attacks=["distance"], **QUICK)
+    row = found.table.iloc[0]
+    assert (row["spearman"], row["constant maps"]) == ("undefined", 6)
+    assert found.examples == []
+    with pytest.raises(ValueError, match="nothing to show"):
+        audit_report.save(found, "never.html")
+
+
+def test_the_report_says_what_the_audit_found(found, tmp_path):
+    page = audit_report.save(found, tmp_path / "audit.html").read_text(encoding="utf-8")
+    text = audit_report.save(found, tmp_path / "audit.md").read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit-worst.png", "audit.html", "audit.md"]
+    soup = BeautifulSoup(page, "html.parser")
+    assert len(soup.select("table tbody tr")) == len(found.table)
+    assert soup.img["alt"]
+    assert soup.img["src"].startswith("data:image/png;base64,")
+    for line in audit_report.summary(found):
+        assert f"- {line}" in text.splitlines()
+        assert line in [item.text for item in soup.find_all("li")]
+    for cell in found.table["spearman"]:
+        assert cell in text
+        assert cell in page
+    with pytest.raises(ValueError, match=r"audit\.pdf.*\.html or \.md"):
+        audit_report.save(found, tmp_path / "audit.pdf")
+
+
+def test_a_report_is_safe_to_open(found, tmp_path):
+    poisoned = dataclasses.replace(found, notes=["<script>alert(1)</script>"])
+    assert "<script>" not in audit_report.save(poisoned, tmp_path / "a.html").read_text(encoding="utf-8")
