@@ -6,6 +6,8 @@ import sys
 from . import checks, data, experiments, vision
 from .experiments import cards, families, nets, pictures
 
+RECOMPUTE = {None: False, "all": True, "stale": "stale"}
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run it."""
@@ -34,9 +36,8 @@ def _parser() -> argparse.ArgumentParser:
             kind.add_argument(f"--{key}", nargs="+", required=True, **options)
         kind.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
         kind.set_defaults(action=_run, make=make, axes=list(axes))
-        if make is not _families:
-            words = "even if the result is there; `stale`: cards that are stale or cannot be read"
-            kind.add_argument("--recompute", nargs="?", const="all", choices=("all", "stale"), help=words)
+        words = "even if the result is there; `stale`: only if it is out of date or cannot be read"
+        kind.add_argument("--recompute", nargs="?", const="all", choices=("all", "stale"), help=words)
     commands.add_parser("list", help="the experiments and their keys").set_defaults(action=_list)
     commands.add_parser("status", help="every net and card, fresh or stale").set_defaults(action=_status)
     return parser
@@ -51,18 +52,18 @@ def _run(options: argparse.Namespace) -> None:
 
 def _nets(grid: list[dict], device: str, options: argparse.Namespace) -> None:
     for spec in grid:
-        print(nets.ensure(**spec, device=device, recompute=options.recompute == "all", progress=True))
+        print(nets.ensure(**spec, device=device, recompute=RECOMPUTE[options.recompute], progress=True))
 
 
-def _families(grid: list[dict], device: str, _options: argparse.Namespace) -> None:
+def _families(grid: list[dict], device: str, options: argparse.Namespace) -> None:
     for spec in grid:
-        print(families.ensure(**{**spec, "wide": spec["wide"] == "yes"}, device=device))
+        chosen = {**spec, "wide": spec["wide"] == "yes", "recompute": RECOMPUTE[options.recompute]}
+        print(families.ensure(**chosen, device=device))
 
 
 def _cards(grid: list[dict], device: str, options: argparse.Namespace) -> None:
     specs = [{"experiment": options.experiment, **spec} for spec in grid]
-    recompute = {None: False, "all": True, "stale": "stale"}[options.recompute]
-    experiments.run_all(specs, recompute=recompute, device=device)
+    experiments.run_all(specs, recompute=RECOMPUTE[options.recompute], device=device)
 
 
 def _list(_options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -28,7 +29,9 @@ class Experiment:
     code: tuple[str, ...]
     """The functions and constants whose change makes its cards stale, as `module.name`."""
     nets: Callable[[Spec], list[str]] = lambda spec: []
-    """The defences of the nets that a card rests on."""
+    """The defences of the nets that a card rests on, of its own data set, seed and preset."""
+    other_nets: Callable[[Spec], list[dict[str, object]]] = lambda spec: []
+    """Further such nets, as keywords of `nets.ensure`."""
     family_nets: Callable[[Spec], list[dict[str, object]]] = lambda spec: []
     """The nets of `families` that a card rests on, as keywords of `families.ensure`."""
 
@@ -56,14 +59,21 @@ def card_name(experiment: Experiment, spec: Spec) -> str:
     return f"cards/{experiment.name}/{re.sub(r'[^a-zA-Z0-9._-]+', '_', '-'.join(parts))}.json"
 
 
-def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool) -> Card:
-    """Run an experiment and write its card; the nets it needs are trained, and written too, if they are not there."""
-    files = {}
-    for defense in experiment.nets(spec):
-        where = {key: spec[key] for key in ("dataset", "seed", "preset")}
-        files[defense] = nets.ensure(defense=defense, device=device, progress=progress, **where)
-    for net in experiment.family_nets(spec):
-        files[families.net_name(**net)] = families.ensure(**net, device=device)
+def nets_under(experiment: Experiment, spec: Spec) -> dict[str, tuple[ModuleType, dict[str, object]]]:
+    """The nets that a card rests on, by name: the module that makes each, and the keywords of its `ensure`."""
+    where = {key: spec[key] for key in ("dataset", "seed", "preset") if key in spec}
+    found = [(nets, {"defense": defense, **where}) for defense in experiment.nets(spec)]
+    found += [(nets, net) for net in experiment.other_nets(spec)]
+    found += [(families, net) for net in experiment.family_nets(spec)]
+    return {module.net_name(**net): (module, net) for module, net in found}
+
+
+def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool, renew: bool = False) -> Card:
+    """Run an experiment and write its card; nets that it needs and that are missing (`renew`: or stale) are trained."""
+    hashes = {
+        name: provenance.file_hash(module.ensure(**net, device=device, recompute=renew and "stale"))
+        for name, (module, net) in nets_under(experiment, spec).items()
+    }
     code = provenance.code_hashes(experiment.code)  # before the run: the source may be edited while it lasts
     start = time.perf_counter()
     metrics = experiment.run(spec, device=device, progress=progress)
@@ -71,7 +81,7 @@ def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool) 
         "spec": dict(spec),
         "metrics": metrics,
         "provenance": {
-            "nets": {name: provenance.file_hash(path) for name, path in files.items()},
+            "nets": hashes,
             "code": code,
             **provenance.facts(device=device, seconds=time.perf_counter() - start),
         },
@@ -101,10 +111,11 @@ def stale_since(card: Card) -> list[str]:
     spec, made = card["spec"], card["provenance"]
     found = provenance.changed(made["code"])
     for name, recorded in made["nets"].items():
-        where = {key: spec[key] for key in ("dataset", "seed", "preset")}
-        path = store.find(name if "/" in name else nets.net_name(defense=name, **where))
-        if path is None or provenance.file_hash(path) != recorded:
-            found.append(f"the net {name}")
+        if "/" not in name:  # the first cards name the defence
+            name = nets.net_name(defense=name, **{key: spec[key] for key in ("dataset", "seed", "preset")})
+        path, module = store.find(name), families if name.startswith("families/") else nets
+        if path is None or provenance.file_hash(path) != recorded or module.is_stale(path):
+            found.append(f"the net {Path(name).stem}")
     return found
 
 

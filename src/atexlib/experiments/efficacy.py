@@ -152,6 +152,7 @@ EFFICACY = Experiment(
     adversarial_efficacy,
     declared("training", "defenses", "iterations", "adversarial", "efficacy"),
     lambda spec: ["none"],
+    lambda spec: [nets.elsewhere(spec)],  # of the direction `transfer`
 )
 THEOREM = Experiment(
     "theorem1",

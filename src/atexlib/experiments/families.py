@@ -35,26 +35,44 @@ def trained(*, model: str, dataset: str, seed: int, preset: str, wide: bool = Fa
     return nets.load_net(path, net).to(device)
 
 
-def ensure(*, model: str, dataset: str, seed: int, preset: str, wide: bool = False, device: str = "cpu") -> Path:
-    """The file of such a net; if there is none, train it and write it."""
+def ensure(
+    *,
+    model: str,
+    dataset: str,
+    seed: int,
+    preset: str,
+    wide: bool = False,
+    device: str = "cpu",
+    recompute: store.Recompute = False,
+) -> Path:
+    """The file of such a net; if there is none, train it and write it; `recompute` as for `nets.ensure`."""
     choices = {"model": (model, vision.MODELS), "dataset": (dataset, pictures.DATASETS), "preset": (preset, PRESETS)}
     for name, (value, allowed) in choices.items():
         checks.one_of(name, value, allowed)
     checks.count("seed", seed, low=0)
     where = {"model": model, "dataset": dataset, "seed": seed, "preset": preset}
-    name = net_name(**where, wide=wide)
-    if store.find(name) is None:
-        base = ensure(**where, device=device) if wide else None
-        with store.locked(name):
-            if store.find(name) is None:  # another process may have made it while this one waited
-                _train_and_write(**where, wide=wide, base=base, device=device)
-    return store.find(name)
+    if wide:
+        ensure(**where, device=device, recompute=recompute == "stale" and "stale")
+    return store.make_once(
+        net_name(**where, wide=wide),
+        lambda: _train_and_write(**where, wide=wide, device=device),
+        recompute=recompute,
+        is_stale=is_stale,
+    )
 
 
-def _train_and_write(
-    *, model: str, dataset: str, seed: int, preset: str, wide: bool, base: Path | None, device: str
-) -> None:
+def is_stale(path: Path) -> bool:
+    """Whether a net's file is out of date or cannot be read."""
+    try:
+        return bool(stale_since(nets.net_facts(path)))
+    except ValueError:
+        return True
+
+
+def _train_and_write(*, model: str, dataset: str, seed: int, preset: str, wide: bool, device: str) -> None:
     where = {"model": model, "dataset": dataset, "seed": seed, "preset": preset}
+    base = provenance.file_hash(store.find(net_name(**where, wide=False))) if wide else None
+    code = provenance.code_hashes(FAMILY_CODE)  # before: the source may be edited meanwhile
     start = time.perf_counter()
     net = train(**where, wide=wide, device=device)
     seconds = time.perf_counter() - start
@@ -64,10 +82,10 @@ def _train_and_write(
         "defense": "none",
         "wide": wide,
         "settings": {"divisor": DIVISOR, "batch": BATCH, "lr": LR[model]},
-        "base": base and provenance.file_hash(base),
+        "base": base,
         **{name: training.accuracy(net, *images) for name, images in splits.items()},
         "test_fingerprint": pictures.load(dataset, "test").fingerprint,
-        "code": provenance.code_hashes(FAMILY_CODE),
+        "code": code,
         **provenance.facts(device=device, seconds=seconds),
     }
     nets.save_net(net, store.place(net_name(**where, wide=wide)), facts)
@@ -112,7 +130,7 @@ def stale_since(facts: dict[str, object]) -> list[str]:
     if facts["wide"]:
         where = {key: facts[key] for key in ("model", "dataset", "seed", "preset")}
         base = store.find(net_name(**where, wide=False))
-        if base is None or provenance.file_hash(base) != facts["base"]:
+        if base is None or provenance.file_hash(base) != facts["base"] or is_stale(base):
             found.append(f"the net {facts['model']}")
     return found
 

@@ -166,23 +166,49 @@ def ensure(
     seed: int,
     preset: str,
     device: str | torch.device = "cpu",
-    recompute: bool = False,
+    recompute: store.Recompute = False,
     progress: bool = False,
 ) -> Path:
-    """The file of a net; if there is none, or with `recompute`, train it (and the one it starts from) and write it."""
+    """The file of a net; if there is none, or with `recompute`, train it (and the one it starts from) and write it.
+
+    With `recompute="stale"` it is trained anew if it, or the net it starts from, is out of date or cannot be read.
+    """
+    where = {"dataset": dataset, "seed": seed, "preset": preset, "device": device, "progress": progress}
     name = net_name(dataset=dataset, defense=defense, seed=seed, preset=preset)
-    if recompute or store.find(name) is None:
-        where = {"dataset": dataset, "seed": seed, "preset": preset, "device": device, "progress": progress}
-        base = None if defense == "none" else ensure(defense="none", **where)
-        with store.locked(name):
-            if recompute or store.find(name) is None:  # another process may have made it while this one waited
-                _train_and_write(defense=defense, base=base, **where)
-    return store.find(name)
+    if defense != "none":
+        ensure(defense="none", recompute=recompute == "stale" and "stale", **where)
+    return store.make_once(
+        name, lambda: _train_and_write(defense=defense, **where), recompute=recompute, is_stale=is_stale
+    )
+
+
+def is_stale(path: Path) -> bool:
+    """Whether a net's file is out of date or cannot be read."""
+    try:
+        return bool(stale_since(net_facts(path)))
+    except ValueError:
+        return True
+
+
+def stale_since(facts: Mapping[str, object]) -> list[str]:
+    """What changed since a net was trained, by the facts in its file: functions, constants, the net it starts from."""
+    found = provenance.changed(facts["code"])
+    if facts["defense"] != "none":
+        where = {key: facts[key] for key in ("dataset", "seed", "preset")}
+        base = store.find(net_name(defense="none", **where))
+        if base is None or provenance.file_hash(base) != facts["base"] or is_stale(base):
+            found.append("the net none")
+        if facts["settings"] != SETTINGS[facts["defense"]]:
+            found.append("experiments.nets.SETTINGS")
+    return found
 
 
 def _train_and_write(
-    *, dataset: str, defense: str, seed: int, preset: str, base: Path | None, device: str | torch.device, progress: bool
+    *, dataset: str, defense: str, seed: int, preset: str, device: str | torch.device, progress: bool
 ) -> None:
+    undefended = store.find(net_name(dataset=dataset, defense="none", seed=seed, preset=preset))
+    base = None if defense == "none" else provenance.file_hash(undefended)
+    code = provenance.code_hashes(DEFENSE_CODE if base else NET_CODE)  # before: the source may be edited meanwhile
     start = time.perf_counter()
     model = train(dataset=dataset, defense=defense, seed=seed, preset=preset, device=device, progress=progress)
     seconds = time.perf_counter() - start
@@ -193,14 +219,19 @@ def _train_and_write(
         "preset": preset,
         "seed": seed,
         "settings": SETTINGS.get(defense, {}),
-        "base": base and provenance.file_hash(base),
+        "base": base,
         "validation_accuracy": training.accuracy(model, validation.images, validation.labels),
         "test_accuracy": training.accuracy(model, test.images, test.labels),
         "test_fingerprint": test.fingerprint,
-        "code": provenance.code_hashes(DEFENSE_CODE if base else NET_CODE),
+        "code": code,
         **provenance.facts(device=device, seconds=seconds),
     }
     save_net(model, store.place(net_name(dataset=dataset, defense=defense, seed=seed, preset=preset)), facts)
+
+
+def elsewhere(spec: Mapping[str, object]) -> dict[str, object]:
+    """The undefended net of another seed, on which attacks that transfer are made, as keywords of `ensure`."""
+    return {"dataset": spec["dataset"], "defense": "none", "seed": (spec["seed"] + 1) % 3, "preset": spec["preset"]}
 
 
 def largest_committed(*, dataset: str, defense: str, seed: int) -> str | None:

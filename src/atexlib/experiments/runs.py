@@ -4,12 +4,11 @@ import datetime
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from tqdm import tqdm
 
 from .. import checks
-from . import cards, families, nets, provenance, store
+from . import cards, families, nets, store
 from .bar import STABILITY_BAR
 from .cards import Card, Experiment, Spec
 from .costs import COST
@@ -17,6 +16,7 @@ from .efficacy import EFFICACY, THEOREM
 from .fooling import FOOLING
 from .repair import REPAIR
 from .smoothness import SMOOTHNESS
+from .store import Recompute
 from .tables import ATTACKS, BUDGET, OTHER, TABLE
 from .variants import VARIANT
 
@@ -26,9 +26,6 @@ ALL = (
     *(FOOLING, REPAIR),
 )
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in ALL}
-
-
-Recompute = bool | Literal["stale"]
 
 
 def run_or_load(spec: Spec, *, recompute: Recompute = False, device: str = "cpu", progress: bool = False) -> Card:
@@ -51,18 +48,13 @@ def run_or_load(spec: Spec, *, recompute: Recompute = False, device: str = "cpu"
     experiment, spec = check(spec)
     device = cards.devices(device)
     name = cards.card_name(experiment, spec)
-    if _wanted(name, recompute):
-        with store.locked(name):
-            if _wanted(name, recompute):  # another process may have made it while this one waited
-                return cards.compute(experiment, spec, device=device, progress=progress)
-    return cards.read(store.find(name))
-
-
-def _wanted(name: str, recompute: Recompute) -> bool:
-    path = store.find(name)
-    if path is None or recompute != "stale":
-        return path is None or recompute
-    return bool(card_entry(name).stale_since)
+    path = store.make_once(
+        name,
+        lambda: cards.compute(experiment, spec, device=device, renew=recompute == "stale", progress=progress),
+        recompute=recompute,
+        is_stale=lambda _path: bool(card_entry(name).stale_since),
+    )
+    return cards.read(path)
 
 
 def load(specs: Iterable[Spec]) -> list[Card]:
@@ -118,23 +110,11 @@ class Entry:
 def status() -> Iterator[Entry]:
     """Every net and card, own and committed."""
     for name in store.names("nets", ".safetensors"):
-        yield _net_entry(name, _net_stale_since)
+        yield _net_entry(name, nets.stale_since)
     for name in store.names("families", ".safetensors"):
         yield _net_entry(name, families.stale_since)
     for name in store.names("cards", ".json"):
         yield card_entry(name)
-
-
-def _net_stale_since(facts: dict[str, object]) -> list[str]:
-    found = provenance.changed(facts["code"])
-    if facts["defense"] != "none":
-        where = {key: facts[key] for key in ("dataset", "seed", "preset")}
-        base = store.find(nets.net_name(defense="none", **where))
-        if base is None or provenance.file_hash(base) != facts["base"]:
-            found.append("the net none")
-        if facts["settings"] != nets.SETTINGS[facts["defense"]]:
-            found.append("experiments.nets.SETTINGS")
-    return found
 
 
 def _net_entry(name: str, stale_since: Callable[[dict], list[str]]) -> Entry:

@@ -4,9 +4,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 from filelock import FileLock
+
+Recompute = bool | Literal["stale"]
 
 COMMITTED = Path(__file__).parents[1] / "results"
 
@@ -32,6 +35,27 @@ def names(kind: str, suffix: str) -> list[str]:
     folders = {place(""), COMMITTED}
     found = {path.relative_to(folder).as_posix() for folder in folders for path in (folder / kind).rglob(f"*{suffix}")}
     return sorted(found)
+
+
+def make_once(name: str, make: Callable[[], object], *, recompute: Recompute, is_stale: Callable[[Path], bool]) -> Path:
+    """The file of this name; if it is missing, or to be made anew, `make()` writes it, in one process at a time.
+
+    Args:
+        name: of the file.
+        make: writes it.
+        recompute: make it in any case, or `"stale"`: if it is stale.
+        is_stale: whether a file that is there is out of date or cannot be read.
+    """
+
+    def wanted() -> bool:
+        path = find(name)
+        return path is None or recompute is True or (recompute == "stale" and is_stale(path))
+
+    if wanted():
+        with locked(name):
+            if wanted():  # another process may have made it while this one waited
+                make()
+    return find(name)
 
 
 @contextmanager

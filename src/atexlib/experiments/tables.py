@@ -107,6 +107,7 @@ ATTACKS = Experiment(
     table,
     declared("attacks", "other_attacks", "table"),
     _rests_on,
+    lambda spec: [nets.elsewhere(spec)] if spec["attack"] == "transfer" else [],
 )
 BUDGET = Experiment(
     "budget",
