@@ -10,7 +10,7 @@ override ATEXLIB_DATA := $(abspath $(ATEXLIB_DATA))
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test paper smoke-notebooks smoke-book clean linkcheck FORCE
+.PHONY: book test paper smoke-notebooks smoke-book address clean linkcheck FORCE
 
 book: .venv/.ready $(OUT)/_build/.fresh
 	rm -rf $(OUT)/_build/html
@@ -41,6 +41,12 @@ smoke-notebooks: .venv/.ready
 
 smoke-book: .venv/.ready
 	OMP_NUM_THREADS=1 $(MAKE) book OUT=_build/smoke
+
+# Where the book lives, in every notebook and setting: make address REPOSITORY=someone/some-book
+OLD = $(shell sed -n 's|^  url: https://github.com/||p' _config.yml)
+address:
+	@test -n "$(REPOSITORY)" || { echo "say which: make address REPOSITORY=someone/some-book" >&2; exit 2; }
+	sed -i 's|$(OLD)|$(REPOSITORY)|g' _config.yml notebooks/*.ipynb notebooks/solutions/*.ipynb
 
 linkcheck: .venv/.ready $(OUT)/_build/.fresh
 	$(BIN)/jb build . --path-output $(OUT) --builder linkcheck

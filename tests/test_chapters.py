@@ -66,6 +66,12 @@ def test_the_note_states_data_set_preset_seed_and_device():
     assert set(chapters.TITLES) == set(data.DATASETS)
 
 
+def test_the_note_names_the_gpu(monkeypatch):
+    setting = dataclasses.replace(chapters.begin(**DIGITS), device="cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"the GPU at {device}")
+    assert setting.note.endswith("; the GPU at cuda")
+
+
 @pytest.mark.parametrize("name", DIGITS)
 def test_a_wrong_parameter_stops_before_anything_is_loaded(monkeypatch, trainings, name):
     monkeypatch.setattr(data, "load", lambda *_: pytest.fail("data were loaded"))

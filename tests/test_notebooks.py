@@ -18,7 +18,9 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
-COLAB = "https://colab.research.google.com/github/OWNER/atex-book/blob/main/notebooks"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+REPOSITORY = CONFIG["repository"]["url"]  # `make address` sets it, here and in every notebook
+COLAB = f"{REPOSITORY.replace('https://github.com', 'https://colab.research.google.com/github')}/blob/main/notebooks"
 
 
 def source(cell):
@@ -133,6 +135,13 @@ def check_freshness(nb):
     return [f"the badge does not speak of the cards of {name}" for name in sorted(named - badge)]
 
 
+def check_install(nb):
+    """In Colab, and only there, the first code cell installs the package alone, from the book's own repository."""
+    wanted = 'import sys\n\nif "google.colab" in sys.modules:  # does nothing outside Colab\n'
+    wanted += f'    %pip install -q "git+{REPOSITORY}"'
+    return [] if source(code_cells(nb)[0]) == wanted else ["the first code cell is not the one that installs in Colab"]
+
+
 def check_toc(toc, root):
     """What the table of contents names and is not there, and the notebooks that it leaves out."""
     names = toc_files(toc)
@@ -148,6 +157,7 @@ def toc_files(toc):
 
 EVERYWHERE = [
     check_format, check_no_outputs, check_parameters, check_cell_length, check_figures, check_directives, check_title,
+    check_install,
 ]  # fmt: skip
 IN_CHAPTERS = [check_median, check_reading_time, check_sections, check_freshness]
 
@@ -200,8 +210,11 @@ def good_notebook():
     text += "".join(f"\n## {name}\n" for name in ("Summary", "Limits", "References"))
     parameters = "preset = 'smoke'\ndataset = 'digits'\ndevice = 'cpu'\nseed = 0\nrecompute = False"
     figure = {"image": {"alt": "A line that rises from left to right."}, "figure": {"caption": "A line."}}
+    install = 'import sys\n\nif "google.colab" in sys.modules:  # does nothing outside Colab\n'
+    install += f'    %pip install -q "git+{REPOSITORY}"'
     cells = [
         nbformat.v4.new_markdown_cell(text),
+        nbformat.v4.new_code_cell(install),
         nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell("plt.plot([1, 2])\nplt.show()", metadata={"mystnb": figure}),
     ]
@@ -221,29 +234,32 @@ def replace(index, old, new):
 
 SPOILED = {
     "an older format": (check_format, lambda nb: nb.update(nbformat_minor=4)),
-    "a cell without id": (check_format, lambda nb: nb["cells"][1].pop("id")),
-    "an id twice": (check_format, lambda nb: nb["cells"][1].update(id=nb["cells"][0]["id"])),
+    "a cell without id": (check_format, lambda nb: nb["cells"][2].pop("id")),
+    "an id twice": (check_format, lambda nb: nb["cells"][2].update(id=nb["cells"][0]["id"])),
     "another kernel": (check_format, lambda nb: nb["metadata"]["kernelspec"].update(name="my-env")),
-    "an execution count": (check_no_outputs, lambda nb: nb["cells"][1].update(execution_count=1)),
-    "an output": (check_no_outputs, lambda nb: nb["cells"][1]["outputs"].append({})),
-    "no parameters": (check_parameters, lambda nb: nb["cells"][1]["metadata"].clear()),
-    "two parameters cells": (check_parameters, lambda nb: nb["cells"][2]["metadata"].update(tags=["parameters"])),
-    "no seed": (check_parameters, replace(1, "seed", "sead")),
-    "26 lines": (check_cell_length, replace(2, "plt.plot([1, 2])", "x = 1\n" * 25)),
-    "no alt text": (check_figures, lambda nb: nb["cells"][2]["metadata"]["mystnb"].pop("image")),
-    "a short alt text": (check_figures, lambda nb: nb["cells"][2]["metadata"]["mystnb"]["image"].update(alt="A line")),
-    "no caption": (check_figures, lambda nb: nb["cells"][2]["metadata"]["mystnb"]["figure"].pop("caption")),
+    "an execution count": (check_no_outputs, lambda nb: nb["cells"][2].update(execution_count=1)),
+    "an output": (check_no_outputs, lambda nb: nb["cells"][2]["outputs"].append({})),
+    "no parameters": (check_parameters, lambda nb: nb["cells"][2]["metadata"].clear()),
+    "two parameters cells": (check_parameters, lambda nb: nb["cells"][3]["metadata"].update(tags=["parameters"])),
+    "no seed": (check_parameters, replace(2, "seed", "sead")),
+    "26 lines": (check_cell_length, replace(3, "plt.plot([1, 2])", "x = 1\n" * 25)),
+    "no alt text": (check_figures, lambda nb: nb["cells"][3]["metadata"]["mystnb"].pop("image")),
+    "a short alt text": (check_figures, lambda nb: nb["cells"][3]["metadata"]["mystnb"]["image"].update(alt="A line")),
+    "no caption": (check_figures, lambda nb: nb["cells"][3]["metadata"]["mystnb"]["figure"].pop("caption")),
     "a backtick directive": (check_directives, replace(0, "```\n# a", "```{note}\n# a")),
     "no title": (check_title, replace(0, "# Title", "Title")),
     "two titles": (check_title, replace(0, "## Limits", "# Limits")),
-    "long cells": (check_median, lambda nb: [replace(i, "\n", "\n" * 9)(nb) for i in (1, 2)]),
+    "long cells": (check_median, lambda nb: [replace(i, "\n", "\n" * 9)(nb) for i in (2, 3)]),
     "no reading time": (check_reading_time, replace(0, "reads in 5 min", "reads fast")),
     "no limits": (check_sections, replace(0, "## Limits", "## Limitless")),
-    "cards that no badge speaks of": (check_freshness, replace(2, "plt.plot", 'found(experiment="table")\nplt.plot')),
+    "cards that no badge speaks of": (check_freshness, replace(3, "plt.plot", 'found(experiment="table")\nplt.plot')),
     "a badge for other cards": (
         check_freshness,
-        replace(2, "plt.plot", 'freshness.badge("table")\nreport.trials(names)\nplt.plot'),
+        replace(3, "plt.plot", 'freshness.badge("table")\nreport.trials(names)\nplt.plot'),
     ),
+    "an install of another repository": (check_install, replace(1, "git+", "git+https://example.org/")),
+    "an install that pins": (check_install, replace(1, '"git+', '"torch==2.0" "git+')),
+    "no install": (check_install, lambda nb: nb["cells"].pop(1)),
     "a badge to another chapter": (lambda nb: check_badge(nb, "name"), replace(0, "/name.ipynb", "/other.ipynb")),
 }
 

@@ -37,7 +37,8 @@ class Setting:
     def note(self) -> str:
         """Data set, preset, net, seed and device, for the foot of a figure."""
         title = TITLES[self.test.name]
-        return f"{title}, test images; preset {self.size.name}; net: {self.net}, seed {self.seed}; {self.device}"
+        device = torch.cuda.get_device_name(self.device) if self.device == "cuda" else self.device
+        return f"{title}, test images; preset {self.size.name}; net: {self.net}, seed {self.seed}; {device}"
 
     @property
     def effort(self) -> dict[str, object]:
