@@ -112,9 +112,48 @@ def test_a_relu_net_is_attacked_through_its_softplus_twin(images):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 10))
     found = atexlib.audit(net.eval(), *images, explainers=["gradient"], attacks=["distance"], **QUICK)
-    assert found.notes == ["The attacks were guided by a twin with softplus, beta 10."]
+    assert found.notes == ["The attacks were guided by a softplus copy, beta 10."]
     values = {name: found.values["gradient", name]["spearman"] for name in (auditing.NOISE, "distance")}
     assert (values["distance"] < 1).all()
+
+
+def test_a_net_in_training_mode_is_looked_at_in_eval_mode_and_given_back(images):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Softplus(), nn.Dropout(), nn.Flatten())
+    net = net.append(nn.Linear(576, 10)).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    options = {"explainers": ["gradient"], "attacks": ["distance"], **QUICK}
+    found = atexlib.audit(net, *images, **options)
+    assert all(module.training for module in net.modules())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert atexlib.audit(net.eval(), *images, **options).table.equals(found.table)
+
+
+def test_a_net_that_cannot_be_traced_is_said_to_be_attacked_weakly(images):
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(196, 8), nn.ReLU(), nn.Linear(8, 10))
+
+        def forward(self, x):
+            return self.net(x) if x.sum() > 0 else self.net(-x)
+
+    with pytest.warns(UserWarning, match="second-order"):
+        found = atexlib.audit(Branching().eval(), *images, explainers=["gradient"], attacks=["distance"], **QUICK)
+    assert re.search("WEAK, and high numbers mean nothing.*cannot be traced", found.notes[0])
+
+
+def test_a_map_that_one_attack_empties_still_counts_at_its_worst():
+    nan = float("nan")
+    found = [
+        {"spearman": torch.tensor(s), "topk": torch.ones(3), "ssim": torch.ones(3), "kept": torch.tensor(k),
+         "distance": torch.tensor(d)}
+        for s, k, d in (([0.3, nan, nan], [True, True, False], [0.1] * 3), ([0.5, 0.2, nan], [True] * 3, [0.2] * 3))
+    ]  # fmt: skip
+    worst = auditing._worst(found)
+    torch.testing.assert_close(worst["spearman"], torch.tensor([0.3, 0.2, nan]), equal_nan=True)
+    assert worst["kept"].tolist() == [True, True, False]
+    assert worst["distance"].tolist() == pytest.approx([0.2] * 3)
 
 
 def test_an_explainer_that_refuses_the_net_is_left_out_aloud(images):

@@ -20,8 +20,8 @@ CAUTION = (
     "An attack that fails proves nothing: a better one may succeed. Read a low number as a fact, and a high one as an "
     "upper bound of the stability.",
     "The predictions of the changed images and the size of the changes were measured after the attacks, by other code.",
-    f"“{NOISE}” is a control: a change of the same size that nobody chose. “{WORST}” takes, for each image, the lowest "
-    "value of all attacks.",
+    f"“{NOISE}” is a control: a change of the same size that nobody chose. “{WORST}” takes each image at its lowest, "
+    "measure by measure, whichever attack that was.",
 )
 
 
@@ -78,7 +78,7 @@ def _picture(audit: Audit) -> bytes:
     return buffer.getvalue()
 
 
-ALT = "Rows of four pictures: an image, its map, the changed image, which looks alike, and its map, which does not."
+ALT = "Rows of four pictures: an image, its map, the changed image, and the map of the changed image."
 
 
 def _markdown(audit: Audit, picture: str) -> str:

@@ -26,7 +26,7 @@ ATTACKS: dict[str, Callable[[Tensor, int, torch.Generator], Objective]] = {
 }
 NOISE = "random noise"  # the control: a random corner of the ball, no search
 WORST = "worst of all"  # each image at the lowest of all attacks
-TOP = 16  # top-k looks at one in so many pixels
+TOP = 16  # top-k looks at one in so many entries of a map
 SHOWN = 3  # images with the most fragile maps that are kept for the report
 
 
@@ -51,7 +51,7 @@ class Audit:
     table: pd.DataFrame
     """One row for each explainer and attack: mean and interval of each measure, share of kept predictions, distance."""
     values: dict[tuple[str, str], dict[str, Tensor]]
-    """The same image by image: for each explainer and attack, tensors (N,); nan where a map is constant."""
+    """The same image by image: for each explainer and attack, tensors (N,); Spearman is nan where a map is constant."""
     examples: list[Example]
     """For each explainer the images with the lowest Spearman."""
     accuracy: Interval
@@ -77,9 +77,10 @@ def audit(
 ) -> Audit:
     """Attack the maps of each explainer by each attack, and measure what is left of them.
 
-    A ReLU net is attacked with the second derivatives of its softplus twin. Whether the predictions were kept and the
-    changes stayed in the ball is measured here, by code that did not enforce it. A random change of the same size is
-    the control.
+    A ReLU net is attacked with the second derivatives of its softplus copy, if torch.fx can trace it; else a note says
+    that the attacks were weak. The net is looked at in eval mode and given back as it was. Whether the predictions were
+    kept and the changes stayed in the ball is measured here, by code that did not enforce it. A random change of the
+    same size is the control.
 
     Args:
         model: net that takes images in [0, 1] and returns logits (B, C); it is used where its weights are.
@@ -90,7 +91,7 @@ def audit(
         attacks: names from ATTACKS.
         steps: gradient steps of an attack.
         starts: starts of an attack.
-        beta: sharpness of the softplus twin.
+        beta: sharpness of the softplus copy.
         batch_size: images attacked at once.
         generator: CPU generator of all random draws; a new one with seed 0 if None.
         progress: show a progress bar.
@@ -112,48 +113,54 @@ def audit(
     generator = checks.generator(generator)
     device = next((parameter.device for parameter in model.parameters()), images.device)
     images, labels = images.to(device), labels.to(device)
-    k = max(1, images.shape[2] * images.shape[3] // TOP)
     predicted = torch.cat([training.predict(model, x) for x in images.split(batch_size)]).argmax(1)
-    usable, notes = _usable(model, images[:2], explainers)
-    twin, note = _twin(model, images[:2], predicted[:2], beta, generator)
-    notes += note
+    twin, notes = _surrogate(model, images[:2], predicted[:2], beta, generator)
     search = {"eps": eps, "steps": steps, "starts": starts, "surrogate": twin, "generator": generator}
 
-    def changed_by(attack: str, explainer: Explainer, x: Tensor) -> Tensor:
+    def changed_by(attack: str, explainer: Explainer, x: Tensor, k: int) -> Tensor:
         if attack == NOISE:
             return Ball(x, eps, "linf", (0.0, 1.0)).corner(generator)
         return manipulate(model, x, ATTACKS[attack](x, k, generator), explainer=explainer, **search).x
 
     values, examples = {}, []
-    rounds = tqdm([(e, a) for e in usable for a in (NOISE, *attacks)], desc="auditing", disable=not progress)
-    for name, attack in rounds:
-        rounds.set_postfix_str(f"{name}, {attack}")
-        explainer, parts = EXPLAINERS[name], []
-        for x, target in zip(images.split(batch_size), predicted.split(batch_size), strict=True):
-            parts.append(_compared(model, explainer, x, changed_by(attack, explainer, x), target, k))
-        whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-        examples += _examples(name, attack, images, whole)
-        values[name, attack] = {key: whole[key].cpu() for key in (*MEASURES, "kept", "distance")}
+    with models.frozen(model):  # in eval mode, for the explainers too
+        usable, refused = _usable(model, images[:2], explainers)
+        rounds = tqdm([(e, a) for e in usable for a in (NOISE, *attacks)], desc="auditing", disable=not progress)
+        for name, attack in rounds:
+            rounds.set_postfix_str(f"{name}, {attack}")
+            explainer, parts = EXPLAINERS[name], []
+            for x, target in zip(images.split(batch_size), predicted.split(batch_size), strict=True):
+                k = usable[name]
+                parts.append(_compared(model, explainer, x, changed_by(attack, explainer, x, k), target, k))
+            whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+            examples += _examples(name, attack, images, whole)
+            values[name, attack] = {key: whole[key].cpu() for key in (*MEASURES, "kept", "distance")}
     for name in usable:
         values[name, WORST] = _worst([values[name, attack] for attack in attacks])
-    rows = {pair: _row(found) for pair, found in sorted(values.items(), key=lambda item: _order(item[0], usable))}
+    rows = {pair: _row(found) for pair, found in sorted(values.items(), key=lambda item: _order(item[0], list(usable)))}
     return Audit(
         pd.DataFrame.from_dict(rows, orient="index").rename_axis(["explainer", "attack"]),
         values,
         _most_fragile(examples, usable),
         bootstrap((predicted == labels).double()),
-        {"images": len(images), "eps": eps, "steps": steps, "starts": starts, "top-k": k, "net": type(model).__name__},
-        notes,
+        {
+            "net": type(model).__name__,
+            "images": len(images),
+            "eps": eps,
+            "steps": steps,
+            "starts": starts,
+            "top-k": f"one in {TOP} entries of a map",
+        },
+        notes + refused,
     )
 
 
-def _usable(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The explainers that accept the net, and why the others do not."""
-    usable, notes = [], []
+def _usable(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """The explainers that accept the net, each with the k of its top-k; and why the others do not."""
+    usable, notes = {}, []
     for name in names:
         try:
-            EXPLAINERS[name](model, x)
-            usable.append(name)
+            usable[name] = max(1, EXPLAINERS[name](model, x)[0].numel() // TOP)
         except ValueError as error:
             notes.append(f"{name} was left out: {error}")
     if not usable:
@@ -161,17 +168,19 @@ def _usable(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[list[str
     return usable, notes
 
 
-def _twin(
+def _surrogate(
     model: nn.Module, x: Tensor, target: Tensor, beta: float, generator: torch.Generator
 ) -> tuple[nn.Module | None, list[str]]:
-    """The softplus twin of a net whose gradient map does not bend, None for one whose map does; and notes."""
+    """The softplus copy of a net whose gradient map does not bend, None for one whose map does; and notes."""
     with models.frozen(model):
         if has_second_order_gradient(model, x, target, registry.gradient, generator):
             return None, []
     try:
-        return models.with_softplus(model, beta), [f"The attacks were guided by a twin with softplus, beta {beta:g}."]
+        return models.with_softplus(model, beta), [f"The attacks were guided by a softplus copy, beta {beta:g}."]
     except ValueError as error:
-        return None, [f"The gradients of this net's maps are zero, so the attacks were weak: {error}"]
+        return None, [
+            f"The attacks were WEAK, and high numbers mean nothing: the maps' gradients are zero, and {error}"
+        ]
 
 
 def _compared(
@@ -193,11 +202,15 @@ def _compared(
 
 
 def _worst(found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Each image's lowest value of each measure over several attacks."""
-    lowest = {key: torch.stack([values[key] for values in found]).amin(0) for key in MEASURES}
+    """Each image's lowest value of each measure over several attacks; nan only where all of them are."""
+    lowest = {}
+    for key in MEASURES:
+        values = torch.stack([one[key] for one in found])
+        least = values.nan_to_num(nan=torch.inf).amin(0)
+        lowest[key] = torch.where(values.isnan().all(0), torch.nan, least)
     return lowest | {
-        "kept": torch.stack([values["kept"] for values in found]).all(0),
-        "distance": torch.stack([values["distance"] for values in found]).amax(0),
+        "kept": torch.stack([one["kept"] for one in found]).all(0),
+        "distance": torch.stack([one["distance"] for one in found]).amax(0),
     }
 
 
