@@ -49,9 +49,9 @@ class Audit:
     """What an audit found; `audit_report.save` writes it as a page."""
 
     table: pd.DataFrame
-    """One row for each explainer and attack: mean and interval of each measure, share of kept predictions, distance."""
+    """One row for each explainer and attack, with each measure, the share of kept predictions and the distance."""
     values: dict[tuple[str, str], dict[str, Tensor]]
-    """The same image by image: for each explainer and attack, tensors (N,); Spearman is nan where a map is constant."""
+    """The same image by image, as tensors (N,) for each pair; Spearman is nan where a map is constant."""
     examples: list[Example]
     """For each explainer the images with the lowest Spearman."""
     accuracy: Interval
