@@ -168,7 +168,7 @@ def called(action):
 
 # What checks arguments, finds files and writes cards has no influence on a number.
 BOOKKEEPING = ("checks", "experiments.cards", "experiments.provenance", "experiments.runs", "experiments.store")
-FILES = ("_check", "_train_and_write", "ensure", "load_net", "net_name", "save_net", "trained")
+FILES = ("_check", "_train_and_write", "elsewhere", "ensure", "load_net", "net_name", "save_net", "trained")
 NET_FILES = {f"experiments.{module}.{name}" for module in ("nets", "families") for name in FILES} | {
     "data.ImageSet",
     "data.data_root",
