@@ -58,7 +58,7 @@ def check_references(page):
     """Marks of a reference that Sphinx could not resolve, and markup that was not understood."""
     body = BeautifulSoup(str(page.find("article") or ""), "html.parser")
     marks = body.select(".problematic, .system-message, .xref.myst:not(.download)")
-    marks += [tag for tag in body.select(".xref:not(.py)") if not tag.find_parent("a")]
+    marks += [tag for tag in body.select(".xref:not(.py)") if not (tag.find_parent("a") or tag.get("href"))]
     problems = [f"not resolved: {tag.text!r}" for tag in marks]
     for tag in body.select("pre, code, script, .math"):
         tag.decompose()
