@@ -82,6 +82,22 @@ def check_links(page, path, root):
     return problems
 
 
+def check_headings(page):
+    """One first-level heading, before all others, and no level left out. Not counted: navigation, and the title that is
+    only printed. The page that only leads to the first one has none."""
+    if page.find("meta", attrs={"http-equiv": "Refresh"}):
+        return []
+    tags = page.select("h1, h2, h3, h4, h5, h6, [role=heading]")
+    tags = [tag for tag in tags if not (tag.find_parent("nav") or tag.find_parent(class_="onlyprint"))]
+    levels = [int(tag.get("aria-level") or re.sub(r"\D", "", tag.name) or 2) for tag in tags]
+    problems = [] if levels.count(1) == 1 else [f"{levels.count(1)} first-level headings, not 1"]
+    steps = zip(tags, [0, *levels], levels, strict=False)
+    return problems + [f"level {new} after {old}: {tag.text!r}" for tag, old, new in steps if new > old + 1]
+
+
+CHECKS = [check_offline, check_alt, check_references, check_headings]
+
+
 @needs_book
 def test_every_page_of_the_toc_is_there():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -93,7 +109,7 @@ def test_every_page_of_the_toc_is_there():
 @every_page
 def test_page_is_whole(path):
     page = parse(path)
-    problems = check_offline(page) + check_alt(page) + check_references(page) + check_links(page, path, BOOK)
+    problems = [problem for check in CHECKS for problem in check(page)] + check_links(page, path, BOOK)
     assert problems == []
 
 
@@ -109,8 +125,10 @@ def test_style_sheets_load_nothing_from_elsewhere():
 GOOD = """<html><head><link rel="stylesheet" href="page.css"><script src="page.js?v=1"></script></head><body><article>
 <h1 id="top">Title</h1><img src="a.png" alt="A line"><a href="#top">up</a><a href="page.html#top">here</a>
 <a href="https://example.org">elsewhere</a><a href="#top"><span class="xref std std-ref">up</span></a>
+<h2>Part</h2><h3>Detail</h3><h2>Next</h2>
 <code class="xref py">Tensor</code><pre>{x} $$ :::</pre><span class="math">\\(\\text{eq}\\)</span>
-</article></body></html>"""
+</article>
+<div class="onlyprint"><h1>Title</h1></div><nav><p role="heading" aria-level="4">Parts</p></nav></body></html>"""
 SPOILED = {
     "a script from a CDN": ("page.js?v=1", "https://cdn.example/x.js"),
     "a style sheet from a CDN": ("page.css", "//cdn.example/x.css"),
@@ -131,6 +149,12 @@ SPOILED = {
     "a missing image": ('src="a.png"', 'src="lost.png"'),
     "a missing anchor": ("page.html#top", "page.html#lost"),
     "a missing anchor on the page": ('"#top">up', '"#lost">up'),
+    "no title": ('<h1 id="top">Title</h1>', '<p id="top">Title</p>'),
+    "two titles": ("<h2>Part</h2>", "<h1>Part</h1>"),
+    "a level left out": ("<h2>Part</h2>", ""),
+    "a level left out later": ("<h2>Next</h2>", "<h2>Next</h2><h4>Deep</h4>"),
+    "a level left out by a role": ("<h2>Next</h2>", '<h2>Next</h2><p role="heading" aria-level="4">Deep</p>'),
+    "a heading before the title": ("<article>", "<article><h2>Before</h2>"),
     "a link out of the site": ("page.html#top", "../secret.html"),
 }
 
@@ -144,7 +168,7 @@ def problems_of(html, folder):
     path = site / "page.html"
     path.write_text(html, encoding="utf-8")
     page = BeautifulSoup(html, "html.parser")
-    return check_offline(page) + check_alt(page) + check_references(page) + check_links(page, path, site)
+    return [problem for check in CHECKS for problem in check(page)] + check_links(page, path, site)
 
 
 def test_a_whole_page_passes(tmp_path):

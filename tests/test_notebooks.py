@@ -101,8 +101,36 @@ def check_median(nb):
     return [] if median <= 8 else [f"the median code cell has {median} lines, more than 8"]
 
 
+# How long a chapter takes to read. Adults read non-fiction at 175 to 300 words a minute (Brysbaert 2019); a text that
+# one studies belongs at the slow end. Reviewers of code, who look for mistakes, take 7 to 12 seconds a line (300 to 500
+# lines an hour, Cohen 2006); to follow code that the text explains takes less. An equation or a figure is looked at for
+# half a minute, beside its caption. Exercises are read and not done, so their judges are not read either.
+WORDS_A_MINUTE = 200
+SECONDS_A_LINE = 5
+SECONDS_A_FIGURE = SECONDS_AN_EQUATION = 30
+
+
+def reading_time(nb):
+    """Minutes, by the rule above. Not read: what is hidden, and the parameters, which are those of every chapter."""
+    text, equations = re.subn(r"\$\$.*?\$\$", "", prose(nb), flags=re.S)
+    captions = [cell["metadata"].get("mystnb", {}).get("figure", {}).get("caption") for cell in nb["cells"]]
+    captions = [caption for caption in captions if caption]
+    words = sum(bool(re.search(r"[^\W\d_]", word)) for word in " ".join([text, *captions]).split())
+    code = "\n".join(source(cell) for cell in code_cells(nb) if not cell["metadata"].get("tags"))
+    code = re.sub(r"^def check_.*?(?=^\S|\Z)", "", code, flags=re.M | re.S)
+    lines = sum(bool(line.strip()) for line in code.splitlines())
+    seconds = lines * SECONDS_A_LINE + equations * SECONDS_AN_EQUATION + len(captions) * SECONDS_A_FIGURE
+    return words / WORDS_A_MINUTE + seconds / 60
+
+
 def check_reading_time(nb):
-    return [] if re.search(r"\breads in \d+ min", prose(nb)) else ["no line 'reads in N min'"]
+    """The time that the chapter states is right by 35 % or by 5 minutes."""
+    stated = re.search(r"\breads in (\d+) min", prose(nb))
+    if not stated:
+        return ["no line 'reads in N min'"]
+    minutes = reading_time(nb)
+    right = abs(int(stated[1]) - minutes) <= max(0.35 * minutes, 5)
+    return [] if right else [f"{stated[0]}, but it is {minutes:.0f} by the rule"]
 
 
 def check_sections(nb):
@@ -251,6 +279,12 @@ SPOILED = {
     "two titles": (check_title, replace(0, "## Limits", "# Limits")),
     "long cells": (check_median, lambda nb: [replace(i, "\n", "\n" * 9)(nb) for i in (2, 3)]),
     "no reading time": (check_reading_time, replace(0, "reads in 5 min", "reads fast")),
+    "a reading time too long": (check_reading_time, replace(0, "reads in 5 min", "reads in 15 min")),
+    "a reading time too short for the words": (
+        check_reading_time,
+        replace(0, "## Summary", "word " * 3000 + "\n## Summary"),
+    ),
+    "a reading time too short for the code": (check_reading_time, replace(3, "plt.plot([1, 2])", "x = 1\n" * 150)),
     "no limits": (check_sections, replace(0, "## Limits", "## Limitless")),
     "cards that no badge speaks of": (check_freshness, replace(3, "plt.plot", 'found(experiment="table")\nplt.plot')),
     "a badge for other cards": (

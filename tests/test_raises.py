@@ -27,6 +27,7 @@ from atexlib import (
     experiments,
     explainers,
     faithfulness,
+    frames,
     heatmaps,
     intervals,
     metrics,
@@ -66,6 +67,10 @@ def fit(net, images=X, labels=Y, **options):
 
 def begin(_, **options):
     chapters.begin(**{"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 0, **options})
+
+
+def slides(controls, **options):
+    frames.frames(controls, None, None, **{"alt": "A picture.", "caption": "A picture.", **options})
 
 
 def train(_, **options):
@@ -322,6 +327,7 @@ WORDS = [  # what takes a name: id, the call, the wrong name, the one that was m
     ("begin dataset", lambda net, v: begin(net, dataset=v), "digit", "digits"),
     ("begin device", lambda net, v: begin(net, device=v), "cdua", "cuda"),
     ("show kind", lambda _, v: plotting.show(None, X[0], v), "sgined", "signed"),
+    ("frames start", lambda _, v: slides({"beta": [1, 2]}, start={v: 1}), "bta", "beta"),
 ]
 
 BOUNDS = {
@@ -594,6 +600,14 @@ EARLY = [
         "values holds infinite numbers, or nothing but nan",
     ),
     ("begin recompute", lambda net: begin(net, recompute="no"), "recompute is 'no'; pass True or False"),
+    ("frames without a control", lambda _: slides({}), "there are 0 controls; pass one or two"),
+    ("frames with three", lambda _: slides({name: [1, 2] for name in "abc"}), "there are 3 controls; pass one or two"),
+    ("frames of one value", lambda _: slides({"beta": [1]}), "the control 'beta' has 1 values; pass two or more"),
+    (
+        "frames start value",
+        lambda _: slides({"beta": [1, 2]}, start={"beta": 3}),
+        r"start is 3 for 'beta'; pass one of \[1, 2\]",
+    ),
     *[
         (
             f"gallery of {lengths}",

@@ -1,5 +1,6 @@
 """The figures: one style, perceptual colour maps, signed values centred at zero."""
 
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -75,3 +76,11 @@ def foot(figure: Figure, note: str) -> None:
     """State at a figure's foot what it was computed from."""
     if note:
         figure.supxlabel(note, fontsize=7, color="gray")
+
+
+def webp(figure: Figure, *, dpi: int = 100) -> bytes:
+    """A figure as a WebP picture without loss, a third of a PNG's size; closed, so that no notebook shows it again."""
+    file = io.BytesIO()
+    figure.savefig(file, format="webp", dpi=dpi, bbox_inches="tight", pil_kwargs={"lossless": True})
+    plt.close(figure)
+    return file.getvalue()
