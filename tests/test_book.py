@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 BOOK = ROOT / os.environ.get("ATEXLIB_BOOK", "_build/html")
 PAGES = sorted(path for path in BOOK.rglob("*.html") if "_static" not in path.parts)
 EXTERNAL = re.compile(r"\s*(https?:)?//", re.I)
+WEIGHT = 1_500_000  # bytes of a page with its pictures; scripts and style sheets are shared by all pages
 
 needs_book = pytest.mark.skipif(not PAGES, reason=f"no book in {BOOK}: run `make book` first")
 every_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(BOOK).as_posix())
@@ -98,6 +99,14 @@ def check_headings(page):
 CHECKS = [check_offline, check_alt, check_references, check_headings]
 
 
+def check_weight(page, path):
+    """What a page weighs that no other page shares: itself, with the pictures in it, and its own pictures."""
+    sources = {image["src"] for image in page.find_all("img", src=True) if not image["src"].startswith("data:")}
+    pictures = [path.parent / unquote(source) for source in sources]
+    weight = sum(file.stat().st_size for file in [path, *(p for p in pictures if p.is_file())])
+    return [f"the page weighs {weight} bytes, more than {WEIGHT}"] if weight > WEIGHT else []
+
+
 @needs_book
 def test_every_page_of_the_toc_is_there():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -110,7 +119,7 @@ def test_every_page_of_the_toc_is_there():
 def test_page_is_whole(path):
     page = parse(path)
     problems = [problem for check in CHECKS for problem in check(page)] + check_links(page, path, BOOK)
-    assert problems == []
+    assert problems + check_weight(page, path) == []
 
 
 @needs_book
@@ -179,6 +188,15 @@ def test_a_whole_page_passes(tmp_path):
 def test_a_spoiled_page_is_caught(tmp_path, old, new):
     assert old in GOOD
     assert problems_of(GOOD.replace(old, new, 1), tmp_path) != []
+
+
+def test_a_heavy_page_is_caught(tmp_path):
+    page, path = BeautifulSoup('<img src="a%20b.png"><img src="data:image/png;base64,">', "html.parser"), tmp_path / "p"
+    path.write_bytes(b"x" * 1000)
+    (tmp_path / "a b.png").write_bytes(b"x" * (WEIGHT - 1000))
+    assert check_weight(page, path) == []
+    path.write_bytes(b"x" * 1001)
+    assert check_weight(page, path) != []
 
 
 def test_a_style_sheet_from_elsewhere_is_caught():

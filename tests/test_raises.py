@@ -600,6 +600,10 @@ EARLY = [
         "values holds infinite numbers, or nothing but nan",
     ),
     ("begin recompute", lambda net: begin(net, recompute="no"), "recompute is 'no'; pass True or False"),
+    *[
+        (f"{name} a frozen net", lambda net, f=f: f(net.requires_grad_(False)), "every weight of the model is frozen")
+        for name, f in {"fit": fit, "fool": fool, "train_atex": atex, "train_naive": naive, "harden": harden}.items()
+    ],
     ("frames without a control", lambda _: slides({}), "there are 0 controls; pass one or two"),
     ("frames with three", lambda _: slides({name: [1, 2] for name in "abc"}), "there are 3 controls; pass one or two"),
     ("frames of one value", lambda _: slides({"beta": [1]}), "the control 'beta' has 1 values; pass two or more"),

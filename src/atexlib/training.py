@@ -185,6 +185,8 @@ def check_examples(
 ) -> None:
     """Raise unless the images and labels, and those for validation, are such as the net can be trained on."""
     checks.net("model", model)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ValueError("every weight of the model is frozen; call model.requires_grad_() before you train it.")
     pairs = {"": (images, labels)} | ({} if validation is None else {"validation ": validation})
     for prefix, (x, y) in pairs.items():
         checks.batch(f"{prefix}images", x)
