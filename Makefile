@@ -10,37 +10,40 @@ override ATEXLIB_DATA := $(abspath $(ATEXLIB_DATA))
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test paper smoke-notebooks smoke-book address clean linkcheck FORCE
+.PHONY: book test browser paper address clean linkcheck FORCE
 
+# Two notebooks at a time, with half of the cores each.
 book: .venv/.ready $(OUT)/_build/.fresh
 	rm -rf $(OUT)/_build/html
+	OMP_NUM_THREADS=$(HALF) $(BIN)/python book/execute.py $(OUT)/_build/.jupyter_cache 2
 # --all: a page read from Sphinx's own cache does not warn again, and a failed build would pass the second time.
 	$(BIN)/jb build . --path-output $(OUT) --all -W -n --keep-going
 	@realpath $(OUT)/_build/html/index.html
 
-# OMP_NUM_THREADS: two workers on two cores, not two times all cores.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+HALF = $(shell $(PYTHON) -c "import os; print(max(1, os.cpu_count() // 2))")
+PYTEST = OMP_NUM_THREADS=$(HALF) $(BIN)/pytest -n 2 --dist loadfile
 
 test: export ATEXLIB_PRESET = smoke
 test: export ATEXLIB_DATASET = digits
-test: .venv/.ready
+test: .venv/.ready browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(PYTEST) tests --ignore tests/test_book.py
-	$(MAKE) --jobs 2 --output-sync=target smoke-notebooks smoke-book
+	$(PYTEST) tests --ignore tests/test_book.py --ignore tests/test_browser.py
+	$(PYTEST) --nbval-lax notebooks
+	$(MAKE) book OUT=_build/smoke
 	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest tests/test_book.py
+	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest -n 2 tests/test_browser.py
+
+# A Chromium for tests/test_browser.py: the machine's, Debian's, or Playwright's own.
+browser: .venv/.ready
+	@command -v chromium || command -v chromium-browser || command -v google-chrome \
+	|| { test "$$(id -u)" = 0 && command -v apt-get && apt-get update && apt-get install -y chromium; } \
+	|| $(BIN)/playwright install chromium
 
 # The sweep of workflow/sweep.yaml; SWEEP takes further options of snakemake: make paper SWEEP=--dry-run
 PROFILE = cpu
 paper: .venv/.ready
 	$(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE) $(SWEEP)
-
-# Each runs every notebook, once for its outputs and once for its pages: side by side they keep two cores busy.
-smoke-notebooks: .venv/.ready
-	$(PYTEST) --nbval-lax notebooks
-
-smoke-book: .venv/.ready
-	OMP_NUM_THREADS=1 $(MAKE) book OUT=_build/smoke
 
 # Where the book lives, in every notebook and setting: make address REPOSITORY=someone/some-book
 OLD = $(shell sed -n 's|^  url: https://github.com/||p' _config.yml)
