@@ -1,8 +1,7 @@
 """The built book in a browser, without a network: it draws, fits a phone, and everybody can read and use it.
 
-`make test` runs this on the book at the smallest preset, after test_book.py. A check takes an open page and returns
-what is wrong with it, and is first shown a page spoiled on purpose. The browser is the machine's Chromium or, where
-there is none, Playwright's own (`make browser`).
+`make test` runs this on the book at the smallest preset, after test_book.py, in the browser of `make browser`. A check
+takes an open page and returns what is wrong with it, and is first shown a page spoiled on purpose.
 """
 
 import functools
@@ -203,13 +202,18 @@ def test_search(page, served):
     complaints = visit(page, f"{served}/search.html?q=ATEX")
     check_search(page)
     assert complaints == []
+    visit(page, (BOOK / "search.html").as_uri() + "?q=ATEX")  # a file gets no fonts and no excerpts: not asked for
+    check_search(page)
+
+
+def pages_on_paper(page):
+    return len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
 
 
 @needs_book
-def test_search_without_a_server(page):
-    """A browser gives a file neither fonts nor excerpts and complains; the titles are found."""
-    visit(page, (BOOK / "search.html").as_uri() + "?q=ATEX")
-    check_search(page)
+def test_the_cheat_sheet_is_two_pages_on_paper(page, served):
+    visit(page, f"{served}/book/cheatsheet.html")
+    assert pages_on_paper(page) == 2
 
 
 @needs_book
@@ -260,7 +264,6 @@ SPOILED = {
     "dark letters in the dark": ("color: #eee", "color: #222", "color-contrast"),
     "a dead switch": ("dataset.theme = 'dark'", "dataset.theme", "no dark theme"),
     "a transparent figure": ('at + ".png"', '"clear.png?" + at', "dark figure"),
-    "a picture without text": (' alt="picture 0"', "", "image-alt"),
     "a control without a name": ("<label>eps <input", "<label></label><input", "label:"),
     "no control": ("</article>", f"<figure class=frames>{PICTURE}</figure></article>", "figure 1 has no control"),
     "a dead slider": ("slider.oninput = show", "", "figure 0: the src stays"),
@@ -306,3 +309,9 @@ def test_a_book_with_nothing_to_try_is_caught():
     assert check_controls([GOOD] * 5) == []
     assert check_controls([GOOD] * 4)
     assert check_controls([GOOD.replace("sortable", "sorted")] * 5)
+
+
+def test_pages_on_paper_are_counted(page):
+    for count in (1, 3):
+        page.set_content('<p style="break-after: page">text</p>' * (count - 1) + "<p>text</p>")
+        assert pages_on_paper(page) == count
