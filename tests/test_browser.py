@@ -185,6 +185,7 @@ def check_search(page, wait=10_000):
 
 
 def check_controls(pages):
+    """There is something to try in the book."""
     tags = re.findall(r"<(?:figure|table)\b[^>]*class=\"[^\"]*\b(frames|sortable)\b", "".join(pages))
     return [] if tags.count("frames") >= 5 and tags.count("sortable") else [f"only {tags}"]
 
