@@ -71,6 +71,7 @@ SPECS = [
     {"experiment": "theorem1", "defense": "none", **WHERE},
     {**FOOLING, "explainer": "lrp", "loss": "center_mass"},
     {**FOOLING, "loss": "active"},
+    {**FOOLING, "experiment": "reading"},
     *({**REPAIR, "treatment": name} for name in repair.TREATMENTS),
     {**REPAIR, "defense": "atex", "explainer": "lrp"},
 ]
@@ -530,3 +531,28 @@ def test_iterations_are_passes_from_the_undefended_net(monkeypatch):
     base = iterations.after(0, defense="atex", **WHERE)
     assert torch.equal(base.fc2.weight, experiments.trained(dataset="digits", preset="smoke").fc2.weight)
     assert "experiments.nets.SETTINGS" in iterations.ITERATION_CODE
+
+
+@pytest.mark.parametrize(
+    ("rates", "losses", "tried"),
+    [
+        ((0.9, 0.9, 0.9), (0.01, 0.0, 0.0), 1),  # the first meets the bar
+        ((0.8, 0.9, 0.9), (0.03, 0.015, 0.0), 2),  # success is enough, but it costs too much
+        ((0.79, 0.7, 0.6), (0.0, 0.0, 0.0), 3),
+    ],
+)
+def test_the_sweep_ends_at_the_first_point_that_meets_the_bar(monkeypatch, rates, losses, tried):
+    honest, nets = object(), [object() for _ in rates]
+    fooled = iter(nets)
+    right = {honest: 0.9, **{net: 0.9 - lost for net, lost in zip(nets, losses, strict=True)}}
+    found = {net: {"success": torch.tensor([rate])} for net, rate in zip(nets, rates, strict=True)}
+    lie = fooling.model_manipulation
+    monkeypatch.setattr(fooling, "_fool", lambda *_, **__: lie.Fooled(next(fooled), [], stopped=False))
+    monkeypatch.setattr(fooling.training, "accuracy", lambda net, *_: right[net])
+    monkeypatch.setattr(lie, "success", lambda _model, net, *_, **__: found[net])
+    scene = fooling.Scene(honest, *[()] * 7)
+    trials, kept = fooling._sweep(scene, "topk", {}, size=presets.PRESETS["smoke"], seed=0, progress=False)
+    assert kept == nets[:tried]
+    assert [(trial["lr"], trial["weight"]) for trial in trials] == list(fooling.POINTS["topk"][:tried])
+    assert [trial["success"] for trial in trials] == pytest.approx(rates[:tried])
+    assert [trial["accuracy lost"] for trial in trials] == pytest.approx(losses[:tried])

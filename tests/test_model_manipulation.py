@@ -111,6 +111,18 @@ def test_grad_cam_is_divided_by_its_largest_value_and_cut_at_zero(trained, digit
     )
 
 
+def test_the_gradient_is_read_at_a_layer_that_is_named(trained, digits):
+    x, y = digits.images[:4], digits.labels[:4]
+    at = torch.zeros(4, *trained.conv1(x).shape[1:], requires_grad=True)
+    handle = trained.conv1.register_forward_hook(lambda _module, _inputs, output: output + at)
+    slopes = torch.autograd.grad(trained(x).gather(1, y.unsqueeze(1)).sum(), at)[0].abs().sum(1, keepdim=True)
+    handle.remove()
+    low, high = slopes.amin((1, 2, 3), keepdim=True), slopes.amax((1, 2, 3), keepdim=True)
+    h = heatmaps.heatmap(trained, x, y, explainer="gradient", layer="conv1")
+    torch.testing.assert_close(h, (slopes - low) / (high - low))
+    assert torch.equal(explainers.gradient_at(trained, x, y), explainers.gradient(trained, x, y))
+
+
 @pytest.mark.parametrize(
     ("loss", "explainer", "layer", "weight"),
     [
@@ -118,6 +130,7 @@ def test_grad_cam_is_divided_by_its_largest_value_and_cut_at_zero(trained, digit
         ("location", "grad_cam", None, 5.0),
         ("topk", "gradient", None, 5.0),
         ("center_mass", "gradient", None, 0.3),
+        ("topk", "gradient", "act1", 5.0),
         ("active", "grad_cam", None, 5.0),
     ],
 )
@@ -203,7 +216,7 @@ def test_the_penalty_keeps_maps_alive(trained, digits):
         ({"loss": "active"}, r"classes is None with the loss 'active'"),
         ({"loss": "active", "classes": (1, 1)}, r"classes is \(1, 1\)"),
         ({"loss": "topk", "classes": (1, 2)}, r"classes is \(1, 2\) with the loss 'topk'"),
-        ({"explainer": "gradient", "layer": "conv1"}, "gradient reads no layer"),
+        ({"explainer": "smoothgrad", "layer": "conv1"}, "smoothgrad reads no layer"),
         ({"explainer": "lrp", "layer": "conv11"}, "conv1"),
     ],
 )

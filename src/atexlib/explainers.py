@@ -46,13 +46,22 @@ def gradient(model: nn.Module, x: Tensor, target: Target = None, *, create_graph
 
 
 def gradient_at(
-    model: nn.Module, x: Tensor, target: Target = None, *, layer: str | nn.Module, create_graph: bool = False
+    model: nn.Module,
+    x: Tensor,
+    target: Target = None,
+    *,
+    layer: str | nn.Module | None = None,
+    create_graph: bool = False,
 ) -> Tensor:
-    """Gradient of the target's logit by the output (B, K, ...) of a layer: arguments and errors as for `grad_cam`.
+    """Gradient of the target's logit by the output (B, K, ...) of a layer; without a layer, by the image (`gradient`).
+
+    Arguments and errors as for `grad_cam`.
 
     Returns:
         Raw signed values of the output's shape, logit per unit of activation.
     """
+    if layer is None:
+        return gradient(model, x, target, create_graph=create_graph)
     checks.batch("x", x)
     x = _variable(x, create_graph)
     outputs: list[Tensor] = []
@@ -244,7 +253,7 @@ def lrp(
 
 
 EXPLAINERS: dict[str, Explainer] = {
-    "gradient": gradient,
+    "gradient": gradient_at,
     "gradient_x_input": gradient_x_input,
     "smoothgrad": smoothgrad,
     "integrated_gradients": integrated_gradients,

@@ -33,11 +33,12 @@ def heatmap(
         x: images (B, C, H, W).
         target: class or classes (B,) to explain.
         explainer: one of `explainers.EXPLAINERS`.
-        layer: for `lrp` and `grad_cam`, the name of the module to read at.
+        layer: for `lrp`, `grad_cam` and `gradient`, the name of the module to read at.
         create_graph: keep the graph, so that the map can be differentiated by the weights.
 
     Returns:
-        Maps of shape (B, 1, h, w), as large as the image, or for LRP as the layer. The net is looked at in eval mode.
+        Maps of shape (B, 1, h, w), as large as the image, or for LRP and the gradient as the layer. The net is looked
+        at in eval mode.
 
     Raises:
         ValueError: an unknown explainer; a layer for one that reads none.

@@ -100,7 +100,7 @@ def fool(
         labels: (N,), whole numbers from 0.
         loss: one of LOSSES. `active` swaps the maps of two classes on images that hold both.
         explainer: whose maps shall lie: `lrp`, `grad_cam`, `gradient`, or another of `explainers.EXPLAINERS`.
-        layer: for `lrp` and `grad_cam`, the module to read at; its map should be at least 8 x 8.
+        layer: for `lrp`, `grad_cam` and `gradient`, the module to read at; its map should be at least 8 x 8.
         weight: lambda, weight of the fooling loss; 0 is the control, the same training without a lie.
         alive: weight, within the fooling loss, of a penalty on maps that die (`fading`), our addition; 0 leaves it out,
             and then Grad-CAM's top-k and centre-mass losses are often lowered by maps that show nothing.
@@ -274,7 +274,7 @@ def success(
         labels: classes (B,) to explain.
         loss: one of LOSSES.
         explainer: whose maps are judged; one that the fooling did not use shows transfer.
-        layer: for `lrp` and `grad_cam`, the module to read at.
+        layer: for `lrp`, `grad_cam` and `gradient`, the module to read at.
         classes: the two classes of `active`.
 
     Returns:
