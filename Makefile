@@ -10,7 +10,7 @@ override ATEXLIB_DATA := $(abspath $(ATEXLIB_DATA))
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test browser paper address clean linkcheck FORCE
+.PHONY: book test browser chromium paper address clean linkcheck FORCE
 
 # Two notebooks at a time, with half of the cores each.
 book: .venv/.ready $(OUT)/_build/.fresh
@@ -25,7 +25,9 @@ PYTEST = OMP_NUM_THREADS=$(HALF) $(BIN)/pytest -n 2 --dist loadfile
 
 test: export ATEXLIB_PRESET = smoke
 test: export ATEXLIB_DATASET = digits
-test: .venv/.ready browser
+test:
+# The packages and the browser come at the same time.
+	$(MAKE) -j 2 browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PYTEST) tests --ignore tests/test_book.py --ignore tests/test_browser.py
@@ -35,10 +37,12 @@ test: .venv/.ready browser
 	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest -n 2 tests/test_browser.py
 
 # A Chromium for tests/test_browser.py: the machine's, Debian's, or Playwright's own.
-browser: .venv/.ready
-	@command -v chromium || command -v chromium-browser || command -v google-chrome \
-	|| { test "$$(id -u)" = 0 && command -v apt-get && apt-get update && apt-get install -y chromium; } \
-	|| $(BIN)/playwright install chromium
+HAS_CHROMIUM = command -v chromium || command -v chromium-browser || command -v google-chrome
+browser: .venv/.ready chromium
+	@$(HAS_CHROMIUM) || $(BIN)/playwright install chromium
+
+chromium:
+	@$(HAS_CHROMIUM) || { test "$$(id -u)" = 0 && apt-get update && apt-get install -y chromium; } || true
 
 # The sweep of workflow/sweep.yaml; SWEEP takes further options of snakemake: make paper SWEEP=--dry-run
 PROFILE = cpu
@@ -59,7 +63,7 @@ clean:
 
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt
 	touch $@
 
 # jupyter-book runs a notebook again when the notebook changed, not when the library, the packages or a setting did:
