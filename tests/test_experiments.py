@@ -168,7 +168,7 @@ def called(action):
 
 
 # What checks arguments, finds files and writes cards has no influence on a number.
-BOOKKEEPING = ("checks", "experiments.cards", "experiments.provenance", "experiments.runs", "experiments.store")
+BOOKKEEPING = ("checks", *(f"experiments.{name}" for name in ("cards", "presets", "provenance", "runs", "store")))
 FILES = ("_check", "_train_and_write", "elsewhere", "ensure", "load_net", "net_name", "save_net", "trained")
 NET_FILES = {f"experiments.{module}.{name}" for module in ("nets", "families") for name in FILES} | {
     "data.ImageSet",
@@ -375,6 +375,21 @@ def test_a_docstring_or_a_comment_makes_nothing_stale(package):
     package("input_manipulation.py", "What a manipulation found, one entry an image.", "What was found.")
     package("metrics.py", "def ssim(", "# a comment\ndef ssim(")
     assert stale() == {"nets": [], "cards": []}
+
+
+def test_another_size_of_the_preset_makes_its_results_stale(monkeypatch):
+    experiments.run_or_load(CELL)
+    monkeypatch.setitem(presets.PRESETS, "smoke", dataclasses.replace(presets.PRESETS["smoke"], steps=3))
+    steps, net = "the preset's steps", "the net digits-none-smoke-seed0"
+    assert stale() == {"nets": [steps], "cards": [steps, net]}
+    experiments.run_or_load(CELL, recompute="stale")
+    assert stale() == {"nets": [], "cards": []}
+
+
+def test_results_that_state_no_sizes_had_those_of_their_time(monkeypatch):
+    assert presets.changed("reduced", None) == []
+    monkeypatch.setitem(presets.PRESETS, "reduced", dataclasses.replace(presets.PRESETS["reduced"], fool_steps=100))
+    assert presets.changed("reduced", None) == ["the preset's fool_steps"]
 
 
 def test_a_new_net_makes_its_cards_stale():

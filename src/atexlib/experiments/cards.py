@@ -11,7 +11,7 @@ from types import ModuleType
 import torch
 
 from .. import checks
-from . import families, nets, provenance, store
+from . import families, nets, presets, provenance, store
 
 Spec = Mapping[str, object]
 Card = dict[str, dict]
@@ -83,6 +83,7 @@ def compute(experiment: Experiment, spec: Spec, *, device: str, progress: bool, 
         "provenance": {
             "nets": hashes,
             "code": code,
+            "sizes": presets.sizes(spec["preset"]),
             **provenance.facts(device=device, seconds=time.perf_counter() - start),
         },
     }
@@ -107,9 +108,9 @@ def read(path: Path) -> Card:
 
 
 def stale_since(card: Card) -> list[str]:
-    """What changed since a card was made: functions, constants, nets; nothing if it is fresh."""
+    """What changed since a card was made: functions, constants, sizes, nets; nothing if it is fresh."""
     spec, made = card["spec"], card["provenance"]
-    found = provenance.changed(made["code"])
+    found = provenance.changed(made["code"]) + presets.changed(spec["preset"], made.get("sizes"))
     for name, recorded in made["nets"].items():
         if "/" not in name:  # the first cards name the defence
             name = nets.net_name(defense=name, **{key: spec[key] for key in ("dataset", "seed", "preset")})

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import canvas, checks, training, vision
-from . import nets, pictures, provenance, store
+from . import nets, pictures, presets, provenance, store
 from .presets import PRESETS
 
 DIVISOR = 8
@@ -86,6 +86,7 @@ def _train_and_write(*, model: str, dataset: str, seed: int, preset: str, wide: 
         **{name: training.accuracy(net, *images) for name, images in splits.items()},
         "test_fingerprint": pictures.load(dataset, "test").fingerprint,
         "code": code,
+        "sizes": presets.sizes(preset),
         **provenance.facts(device=device, seconds=seconds),
     }
     nets.save_net(net, store.place(net_name(**where, wide=wide)), facts)
@@ -125,8 +126,8 @@ def scene(dataset: str, split: str, *, wide: bool) -> tuple[Tensor, Tensor]:
 
 
 def stale_since(facts: dict[str, object]) -> list[str]:
-    """What changed since a net was trained, by the facts in its file: functions, constants, the net it starts from."""
-    found = provenance.changed(facts["code"])
+    """What changed since a net was trained, by the facts in its file: functions, constants, sizes, the net under it."""
+    found = provenance.changed(facts["code"]) + presets.changed(facts["preset"], facts.get("sizes"))
     if facts["wide"]:
         where = {key: facts[key] for key in ("model", "dataset", "seed", "preset")}
         base = store.find(net_name(**where, wide=False))

@@ -13,7 +13,7 @@ from torch import nn
 
 from .. import atex, checks, data, defenses, training
 from ..models import ConvNet
-from . import provenance, store
+from . import presets, provenance, store
 from .presets import PRESETS
 
 # The settings that a small search on validation images chose; its trials are in `variants.TRIALS`, its cards are
@@ -191,8 +191,8 @@ def is_stale(path: Path) -> bool:
 
 
 def stale_since(facts: Mapping[str, object]) -> list[str]:
-    """What changed since a net was trained, by the facts in its file: functions, constants, the net it starts from."""
-    found = provenance.changed(facts["code"])
+    """What changed since a net was trained, by the facts in its file: functions, constants, sizes, the net under it."""
+    found = provenance.changed(facts["code"]) + presets.changed(facts["preset"], facts.get("sizes"))
     if facts["defense"] != "none":
         where = {key: facts[key] for key in ("dataset", "seed", "preset")}
         base = store.find(net_name(defense="none", **where))
@@ -224,6 +224,7 @@ def _train_and_write(
         "test_accuracy": training.accuracy(model, test.images, test.labels),
         "test_fingerprint": test.fingerprint,
         "code": code,
+        "sizes": presets.sizes(preset),
         **provenance.facts(device=device, seconds=seconds),
     }
     save_net(model, store.place(net_name(dataset=dataset, defense=defense, seed=seed, preset=preset)), facts)

@@ -1,7 +1,8 @@
 """How large a run is: the presets of `presets.toml`."""
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
@@ -28,3 +29,32 @@ PRESETS = {
     name: Preset(name, **sizes)
     for name, sizes in tomllib.loads((Path(__file__).parents[1] / "presets.toml").read_text()).items()
 }
+# The sizes of the results that were made before results began to state theirs.
+UNSTATED = {
+    "reduced": {
+        "train_images": 50000,
+        "epochs": 15,
+        "batch_size": 100,
+        "defense_images": 40000,
+        "defense_epochs": 1,
+        "images": 256,
+        "steps": 50,
+        "starts": 2,
+        "samples": 50,
+        "family_images": 50000,
+        "family_epochs": 3,
+        "fool_steps": 150,
+    }
+}
+
+
+def sizes(preset: str) -> dict[str, int]:
+    """The sizes of a preset, to be written beside a result."""
+    return {name: value for name, value in asdict(PRESETS[preset]).items() if name != "name"}
+
+
+def changed(preset: str, stated: Mapping[str, int] | None) -> list[str]:
+    """The sizes of a preset that are no longer those that a result states; None: it states none."""
+    before = UNSTATED.get(preset, {}) if stated is None else stated
+    now = sizes(preset)
+    return [f"the preset's {name}" for name, value in before.items() if now.get(name, value) != value]
