@@ -71,7 +71,8 @@ SPECS = [
     {"experiment": "theorem1", "defense": "none", **WHERE},
     {**FOOLING, "explainer": "lrp", "loss": "center_mass"},
     {**FOOLING, "loss": "active"},
-    {**FOOLING, "experiment": "reading"},
+    {**FOOLING, "experiment": "fooling_variant", "change": "elsewhere", "explainer": "lrp"},
+    {**FOOLING, "experiment": "fooling_variant", "change": "longer"},
     *({**REPAIR, "treatment": name} for name in repair.TREATMENTS),
     {**REPAIR, "defense": "atex", "explainer": "lrp"},
 ]

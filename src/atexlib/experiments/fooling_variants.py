@@ -1,0 +1,56 @@
+"""Cells of the grid anew with one thing changed: where the map is read, or for how long the net is fooled."""
+
+from dataclasses import replace
+
+from .. import vision
+from ..model_manipulation import explain
+from . import fooling as grid
+from .cards import Experiment, Spec
+from .presets import PRESETS
+from .provenance import declared
+
+CHANGES = ("elsewhere", "longer")
+LONGER = 5  # times as many steps
+
+
+def fooling_variant(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
+    """A cell of `fooling` with one change, and most of its measures.
+
+    `elsewhere`: the gradient is read at the layer of LRP and Grad-CAM, LRP at the image, Grad-CAM at the last
+    convolution. `longer`: with LONGER times as many steps. `success where the grid reads` and so on: of the explainer,
+    read at the grid's place.
+    """
+    loss, model = spec["loss"], spec["model"]
+    place = {key: spec[key] for key in ("model", "dataset", "seed", "preset")} | {"wide": loss == "active"}
+    scene, size = grid._scene(**place, device=device), PRESETS[spec["preset"]]
+    usual = grid._where(model, spec["explainer"], wide=place["wide"])
+    where = usual
+    if spec["change"] == "elsewhere":
+        where = usual | {"layer": vision.LAYERS[model] if usual["layer"] is None else None}
+    else:
+        size = replace(size, fool_steps=LONGER * size.fool_steps)
+    trials, nets = grid._sweep(scene, loss, where, size=size, seed=spec["seed"], progress=progress)
+    worth = [trial["success"] - grid.PRICE * max(0.0, trial["accuracy lost"] - grid.BOUND) for trial in trials]
+    best = len(trials) - 1 if grid._meets_bar(trials[-1]) else worth.index(max(worth))
+    both = scene.model, nets[best]
+    before, after = (explain(net, *scene.judged, **where) for net in both)
+    few = grid._first(scene.fool_set, grid.TRANSFERRED)
+    usually = grid._judged(*(explain(net, *scene.judged, **usual) for net in both), loss)
+    return {
+        "trials": trials,
+        "chosen": best,
+        **grid._accuracies(scene, nets[best], wide=place["wide"]),
+        **grid._judged(before, after, loss),
+        "seen": grid._judged(*(explain(net, *few, **where) for net in both), loss)["success"],
+        **{f"{name} where the grid reads": values for name, values in usually.items()},
+        "maps": {"before": grid._packed(before[: grid.SHOWN]), "after": grid._packed(after[: grid.SHOWN])},
+    }
+
+
+FOOLING_VARIANT = Experiment(
+    "fooling_variant",
+    {"change": CHANGES, **grid.FOOLING.keys},
+    fooling_variant,
+    declared("families", "lies", "fooling", "fooling_variant"),
+    family_nets=grid._rests_on,
+)
