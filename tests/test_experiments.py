@@ -73,6 +73,7 @@ SPECS = [
     {**FOOLING, "loss": "active"},
     {**FOOLING, "experiment": "fooling_variant", "change": "elsewhere", "explainer": "lrp"},
     {**FOOLING, "experiment": "fooling_variant", "change": "longer"},
+    {**FOOLING, "experiment": "fooling_point", "lr": 0.002, "weight": 30.0, "steps": 2},
     *({**REPAIR, "treatment": name} for name in repair.TREATMENTS),
     {**REPAIR, "defense": "atex", "explainer": "lrp"},
 ]

@@ -1,4 +1,4 @@
-"""Cells of the grid anew with one thing changed: where the map is read, or for how long the net is fooled."""
+"""Cells of the grid anew: with one thing changed, or with a setting that the grid's sweep does not hold."""
 
 from dataclasses import replace
 
@@ -47,10 +47,35 @@ def fooling_variant(spec: Spec, *, device: str, progress: bool) -> dict[str, obj
     }
 
 
+def fooling_point(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
+    """A cell of `fooling` with one setting that is named in the spec, and most of its measures."""
+    loss, model = spec["loss"], spec["model"]
+    place = {key: spec[key] for key in ("model", "dataset", "seed", "preset")} | {"wide": loss == "active"}
+    scene, size = grid._scene(**place, device=device), replace(PRESETS[spec["preset"]], fool_steps=spec["steps"])
+    where = grid._where(model, spec["explainer"], wide=place["wide"])
+    options = {"loss": loss, "weight": spec["weight"], "lr": spec["lr"], **where}
+    fooled = grid._fool(scene, size=size, seed=spec["seed"], progress=progress, **options)
+    before, after = (explain(net, *scene.judged, **where) for net in (scene.model, fooled.model))
+    return {
+        "curve": fooled.history,
+        "stopped": fooled.stopped,
+        **grid._accuracies(scene, fooled.model, wide=place["wide"]),
+        **grid._judged(before, after, loss),
+        "maps": {"before": grid._packed(before[: grid.SHOWN]), "after": grid._packed(after[: grid.SHOWN])},
+    }
+
+
 FOOLING_VARIANT = Experiment(
     "fooling_variant",
     {"change": CHANGES, **grid.FOOLING.keys},
     fooling_variant,
     declared("families", "lies", "fooling", "fooling_variant"),
+    family_nets=grid._rests_on,
+)
+FOOLING_POINT = Experiment(
+    "fooling_point",
+    {"lr": float, "weight": float, "steps": int, **grid.FOOLING.keys},
+    fooling_point,
+    declared("families", "lies", "fooling", "fooling_point"),
     family_nets=grid._rests_on,
 )

@@ -14,7 +14,7 @@ from .cards import Card, Experiment, Spec
 from .costs import COST
 from .efficacy import EFFICACY, THEOREM
 from .fooling import FOOLING
-from .fooling_variants import FOOLING_VARIANT
+from .fooling_variants import FOOLING_POINT, FOOLING_VARIANT
 from .repair import REPAIR
 from .smoothness import SMOOTHNESS
 from .store import Recompute
@@ -24,7 +24,7 @@ from .variants import VARIANT
 ALL = (
     *(TABLE, ATTACKS, BUDGET, OTHER, VARIANT, STABILITY_BAR, COST),
     *(SMOOTHNESS, EFFICACY, THEOREM),
-    *(FOOLING, FOOLING_VARIANT, REPAIR),
+    *(FOOLING, FOOLING_VARIANT, FOOLING_POINT, REPAIR),
 )
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in ALL}
 
