@@ -573,3 +573,25 @@ def test_the_sweep_ends_at_the_first_point_that_meets_the_bar(monkeypatch, rates
     assert [(trial["lr"], trial["weight"]) for trial in trials] == list(fooling.POINTS["topk"][:tried])
     assert [trial["success"] for trial in trials] == pytest.approx(rates[:tried])
     assert [trial["accuracy lost"] for trial in trials] == pytest.approx(losses[:tried])
+
+
+def test_fooling_is_judged_on_images_that_nothing_else_saw():
+    where = {"model": "vgg19", **WHERE}
+    families.ensure(**where, wide=False)
+    scene = fooling._scene(**where, wide=False, device="cpu")
+    seen, chosen, judged = (
+        {image.numpy().tobytes() for part in parts for image in part[0]}
+        for parts in ((scene.train, scene.fool_set), (scene.validated, scene.chosen_by), (scene.tested, scene.judged))
+    )
+    assert not seen & chosen
+    assert not (seen | chosen) & judged
+
+
+def test_where_no_point_meets_the_bar_success_is_weighed_against_accuracy(monkeypatch):
+    families.ensure(model="vgg19", wide=False, **WHERE)
+    trials = [{"lr": 1e-3, "success": s, "accuracy lost": lost} for s, lost in ((0.5, 0.0), (0.7, 0.01), (0.95, 0.06))]
+    monkeypatch.setattr(fooling, "_sweep", lambda scene, *_, **__: (trials, [scene.model] * len(trials)))
+    options = {"device": "cpu", "progress": False}
+    assert fooling.fooling(FOOLING, **options)["chosen"] == 1
+    trials[2]["accuracy lost"] = 0.02
+    assert fooling.fooling(FOOLING, **options)["chosen"] == 2

@@ -81,17 +81,42 @@ def test_relevance_at_a_layer_has_its_shape(layer):
         torch.testing.assert_close(found.sum((1, 2, 3)), torch.ones(2, dtype=X.dtype), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("layer", [None, "features.denseblock2"])
-def test_gradients_on_a_densenet_equal_finite_differences(layer):
-    net = densenet()
+def biased():
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(196, 10)]
+    return shaken(nn.Sequential(*layers))
+
+
+@pytest.mark.parametrize(
+    ("make", "layers", "names"),
+    [
+        (
+            NO_BIAS["DenseNet"],
+            (None, "features.denseblock2"),
+            ("features.conv0.weight", "features.denseblock2.denselayer1.conv2.weight", "classifier.weight"),
+        ),
+        (
+            NO_BIAS["ResNet18"],
+            (None, "layer1"),
+            ("bn1.weight", "bn1.bias", "layer2.0.conv1.weight", "layer2.0.downsample.0.weight", "fc.weight"),
+        ),
+        (biased, (None,), ("0.weight", "0.bias", "4.weight", "4.bias")),
+    ],
+    ids=["DenseNet", "ResNet18", "biased"],
+)
+def test_gradients_equal_finite_differences(make, layers, names):
+    net = make()
     x = X[:, :, :16, :16].clone().requires_grad_()
+    for layer in layers:
+        check_slopes(net, x, layer, [x, *map(net.get_parameter, names)])
+
+
+def check_slopes(net, x, layer, variables):
     shape = explainers.lrp(net, x, TARGET, layer=layer).shape
     probe = torch.randn(shape, generator=seeded(2), dtype=X.dtype)
 
     def value(z):
         return (explainers.lrp(net, z, TARGET, create_graph=True, layer=layer) * probe).sum()
 
-    variables = [x, net.features.conv0.weight, net.features.denseblock2.denselayer1.conv2.weight, net.classifier.weight]
     slopes = torch.autograd.grad(value(x), variables)
     for variable, slope in zip(variables, slopes, strict=True):
         direction = torch.randn(variable.shape, generator=seeded(3), dtype=X.dtype)

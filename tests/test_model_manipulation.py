@@ -1,6 +1,7 @@
 """Heat maps, the losses of fooling in closed form, and a net that is fooled for real."""
 
 import pytest
+import scipy.stats
 import torch
 from conftest import seeded
 from PIL import Image
@@ -64,6 +65,64 @@ def test_active_is_judged_by_both_maps():
     torch.testing.assert_close(fooling.measured_loss("active", h, original), expected)
     same = original[:, 1:].repeat(1, 2, 1, 1)  # both classes show the second's map: no swap
     assert not fooling.judge(original, same, loss="active")["success"].any()
+
+
+EDGES = {
+    "location": lambda h, share: fooling.frame(h) * (1 - (share * h[0].numel() / fooling.frame(h).sum()).sqrt()),
+    "topk": lambda h, share: share * h,
+}
+
+
+@pytest.mark.parametrize(
+    ("loss", "value", "counts"),
+    [("location", 0.19, True), ("location", 0.21, False), ("topk", 0.29, True), ("topk", 0.31, False)],
+)
+def test_an_image_counts_up_to_the_end_of_the_range(loss, value, counts):
+    original = torch.rand(2, 1, 14, 14, generator=seeded())
+    h = EDGES[loss](original, torch.tensor(value)).expand_as(original)
+    found = fooling.judge(original, h, loss=loss)
+    torch.testing.assert_close(found["test_loss"], torch.full((2,), value))
+    assert found["success"].tolist() == [counts, counts]
+
+
+@pytest.mark.parametrize(("shift", "counts"), [(2, False), (3, True)])
+def test_a_centre_counts_that_moved_by_a_tenth(shift, counts):
+    found = fooling.judge(dot(5, 4), dot(5, 4 + shift), loss="center_mass")
+    assert found["test_loss"].item() == pytest.approx(shift / 28)
+    assert found["success"].item() == counts
+
+
+def test_a_swap_counts_from_a_difference_of_a_tenth():
+    original = torch.rand(1, 2, 8, 8, generator=seeded(), dtype=torch.float64)
+    outcomes = set()
+    for part in torch.linspace(0.4, 0.7, 61):
+        h = (1 - part) * original + part * original.flip(1)
+        own, other = (
+            [scipy.stats.spearmanr(h[0, c].flatten(), o[0, c].flatten()).statistic for c in (0, 1)]
+            for o in (original, original.flip(1))
+        )
+        difference = min(b - a for a, b in zip(own, other, strict=True))
+        found = fooling.judge(original, h, loss="active")
+        assert found["success"].item() == (difference >= 0.1)
+        outcomes |= {found["success"].item()} if abs(difference - 0.1) < 0.05 else set()
+    assert outcomes == {True, False}
+
+
+def test_a_pair_is_dead_if_one_of_its_maps_is():
+    pair = torch.rand(1, 2, 8, 8, generator=seeded())
+    half = pair.clone()
+    half[:, 1] = 0
+    assert fooling.judge(pair, half, loss="active")["dead"].item()
+    assert fooling.judge(half, pair, loss="active")["dead_before"].item()
+
+
+@pytest.mark.parametrize("name", ["lrp", "gradient_x_input", "integrated_gradients"])
+def test_relevance_below_zero_is_cut_off(trained, digits, name):
+    x, y = digits.images[:4], digits.labels[:4]
+    raw = explainers.EXPLAINERS[name](trained, x, y).clamp_min(0)
+    assert raw.min() == 0
+    expected = raw / raw.amax((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(heatmaps.heatmap(trained, x, y, explainer=name), expected)
 
 
 def test_a_net_in_training_is_explained_in_eval_mode_and_left_as_it_was(digits):
@@ -215,6 +274,7 @@ def test_the_penalty_keeps_maps_alive(trained, digits):
     [
         ({"loss": "active"}, r"classes is None with the loss 'active'"),
         ({"loss": "active", "classes": (1, 1)}, r"classes is \(1, 1\)"),
+        ({"loss": "active", "classes": 3}, r"classes is 3 with the loss 'active'"),
         ({"loss": "topk", "classes": (1, 2)}, r"classes is \(1, 2\) with the loss 'topk'"),
         ({"explainer": "smoothgrad", "layer": "conv1"}, "smoothgrad reads no layer"),
         ({"explainer": "lrp", "layer": "conv11"}, "conv1"),

@@ -55,7 +55,8 @@ def gradient_at(
 ) -> Tensor:
     """Gradient of the target's logit by the output (B, K, ...) of a layer; without a layer, by the image (`gradient`).
 
-    Arguments and errors as for `grad_cam`.
+    Arguments and errors as for `grad_cam`. If the next layer works in place, as `ReLU(inplace=True)`,
+    it is the gradient after that one; of a layer that is called several times the last call counts.
 
     Returns:
         Raw signed values of the output's shape, logit per unit of activation.

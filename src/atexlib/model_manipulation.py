@@ -64,7 +64,7 @@ class Fooled:
     history: list[dict[str, float]]
     """Step, cross entropy, fooling loss and accuracy, at the start and after each look."""
     stopped: bool
-    """Whether the accuracy fell below its bound, so that the run ended early and the last net above it was kept."""
+    """Whether the accuracy fell below its bound: the run ended early, and the net of the look before was kept."""
 
 
 def fool(
@@ -234,7 +234,7 @@ def measured_loss(loss: str, h: Maps, original: Maps) -> Tensor:
     """The number (B,) by which an image counts as fooled, if it lies in RANGES[loss].
 
     `location`: the loss itself. `topk`: what the map shows on the original's top tenth, relative to what the original
-    shows there. `center_mass`: L1 distance of the centres, as a share of height plus width, the longest one possible.
+    shows there. `center_mass`: L1 distance of the centres, as a share of height plus width, which none can reach.
     `active`: by how much more each class's map correlates (Spearman) with the original of the other class than with its
     own, the smaller of the two numbers; below zero for a net that was not changed. The paper has a ratio here.
 
@@ -327,7 +327,8 @@ def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tens
 def _check_names(loss: str, explainer: str, classes: tuple[int, int] | None) -> None:
     checks.one_of("loss", loss, LOSSES)
     checks.one_of("explainer", explainer, EXPLAINERS)
-    if (loss == "active") != (classes is not None) or (classes and not (len(classes) == len(set(classes)) == 2)):
+    pair = isinstance(classes, tuple | list) and len(classes) == len(set(classes)) == 2
+    if (loss == "active") != (classes is not None) or (classes is not None and not pair):
         raise ValueError(f"classes is {classes!r} with the loss {loss!r}; pass two different classes for active alone.")
     for number in classes or ():
         checks.count("a class", number, low=0)

@@ -28,7 +28,7 @@ def changed(_kind: str) -> Cells:
 def accurate(_kind: str) -> Cells:
     """F2: how far the loss of accuracy stays below 0.02, in each cell in which images that were seen are fooled."""
     return _cells(
-        LOSSES, lambda spec: BOUND - _values("right before", spec) + _values("right after", spec), where_fooled=True
+        LOSSES, lambda spec: BOUND - _values("right before", spec) + _values("right after", spec), where=_fooled
     )
 
 
@@ -41,17 +41,21 @@ def general(_kind: str) -> Cells:
     def margin(spec: Spec) -> Tensor:
         return _values(f"success by {spec['explainer']}", spec) - _values("seen", spec) + ALIKE
 
-    return _cells(PASSIVE, margin, where_fooled=True)
+    return _cells(PASSIVE, margin, where=_fooled)
 
 
-def transferred(_kind: str) -> Cells:
-    """F4: success read by the explainers that the loss did not use, minus that of the control, image by image."""
+def transferred(_kind: str, *, fooled: bool = False) -> Cells:
+    """F4: success read by the explainers that the loss did not use, minus that of the control, image by image.
+
+    `fooled`: only of cells in which images that were seen are fooled. The claim asks all but those that were given up.
+    """
     cells = {}
     for other in EXPLAINERS:
         found = _cells(
             PASSIVE,
             lambda spec, o=other: _values(f"success by {o}", spec) - _values(f"control success by {o}", spec),
             explainers=[name for name in FOOLED if name != other],
+            where=_fooled if fooled else _kept,
         )
         cells |= {f"{label}, read by {other}": cell for label, cell in found.items()}
     return cells
@@ -76,16 +80,27 @@ def _cells(
     values: Callable[[Spec], Tensor],
     *,
     explainers: Sequence[str] = FOOLED,
-    where_fooled: bool = False,
+    where: Callable[[Spec], bool] = lambda _spec: True,
 ) -> Cells:
-    """A cell for each spec of the grid; with `where_fooled` those are left out whose seen images are not fooled."""
+    """A cell for each spec of the grid; of those that were run, the ones that `where` refuses are left out."""
     cells: Cells = {}
     for label, spec in grid(losses, explainers):
         if not verdicts.found(**spec):
             cells[label] = None
-        elif not where_fooled or _values("seen", spec).mean() >= BAR:
+        elif where(spec):
             cells[label] = two_level(values(spec))
     return cells
+
+
+def _fooled(spec: Spec) -> bool:
+    """Whether most of the images that the fooling saw are fooled."""
+    return bool(_values("seen", spec).mean() >= BAR)
+
+
+def _kept(spec: Spec) -> bool:
+    """Whether the net that is judged comes from a run that was not given up: else it may be the one before."""
+    found = [card["metrics"] for card in verdicts.found(**spec)]
+    return not any(metrics["trials"][metrics["chosen"]]["stopped"] for metrics in found)
 
 
 def _values(metric: str, spec: Spec) -> Tensor:

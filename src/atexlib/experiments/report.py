@@ -96,14 +96,18 @@ def _verdict(claim: Claim, defense: str) -> dict[str, object]:
     return row
 
 
-def origin(**spec: object) -> str:
-    """Data set, preset, seeds, images and device of the cards of a spec, for the foot of a figure or table."""
+def origin(*, metric: str | None = None, **spec: object) -> str:
+    """Data set, preset, seeds, images and device of the cards of a spec, for the foot of a figure or table.
+
+    The images are those of a metric, or of the one that has most.
+    """
     cards = verdicts.found(**spec)
     if not cards:
         return "no card yet"
     first = cards[0]
     numbers = ", ".join(str(card["spec"]["seed"]) for card in cards)
-    sizes = {len(v["values"]) for v in first["metrics"].values() if isinstance(v, dict) and "values" in v}
+    chosen = first["metrics"] if metric is None else {metric: first["metrics"][metric]}
+    sizes = {len(v["values"]) for v in chosen.values() if isinstance(v, dict) and "values" in v}
     images = f"{max(sizes)} images; " if sizes else ""
     where = first["spec"].get("dataset", "random images")
     preset, device = first["spec"]["preset"], first["provenance"]["device"]
