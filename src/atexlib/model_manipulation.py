@@ -64,7 +64,7 @@ class Fooled:
     history: list[dict[str, float]]
     """Step, cross entropy, fooling loss and accuracy, at the start and after each look."""
     stopped: bool
-    """Whether the accuracy fell below its bound: the run ended early, and the net of the look before was kept."""
+    """Whether the accuracy fell below its bound, so that the run ended early with the net of the look before."""
 
 
 def fool(
