@@ -392,6 +392,7 @@ def test_results_that_state_no_sizes_had_those_of_their_time(monkeypatch):
     assert presets.changed("reduced", None) == []
     monkeypatch.setitem(presets.PRESETS, "reduced", dataclasses.replace(presets.PRESETS["reduced"], fool_steps=100))
     assert presets.changed("reduced", None) == ["the preset's fool_steps"]
+    assert presets.changed("huge", {}) == ["the preset huge, which is gone"]
 
 
 def test_a_new_net_makes_its_cards_stale():

@@ -55,6 +55,7 @@ def sizes(preset: str) -> dict[str, int]:
 
 def changed(preset: str, stated: Mapping[str, int] | None) -> list[str]:
     """The sizes of a preset that are no longer those that a result states; None: it states none."""
-    before = UNSTATED.get(preset, {}) if stated is None else stated
-    now = sizes(preset)
+    if preset not in PRESETS:
+        return [f"the preset {preset}, which is gone"]
+    before, now = UNSTATED.get(preset, {}) if stated is None else stated, sizes(preset)
     return [f"the preset's {name}" for name, value in before.items() if now.get(name, value) != value]
