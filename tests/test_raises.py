@@ -473,6 +473,15 @@ EARLY = [
             ("as a class", objectives.Untargeted, "<class '.*Untargeted'>"),
         ]
     ],
+    *[
+        (
+            f"{name} validation {case}",
+            lambda net, f=f, value=value: f(net, validation=value),
+            rf"^validation is a {case}; pass a pair \(images, labels\), or None",
+        )
+        for name, f in {"fit": fit, "fool": fool, **TRAINERS}.items()
+        for case, value in {"Tensor": X[:2], "tuple": (X, Y, Y), "ImageSet": IMAGES}.items()
+    ],
     ("surrogate no net", lambda net: attack(net, surrogate=10), r"surrogate is 10; pass a torch\.nn\.Module"),
     ("model no net", lambda _: attack("resnet18"), r"model is 'resnet18'; pass a torch\.nn\.Module"),
     (

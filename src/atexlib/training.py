@@ -187,6 +187,8 @@ def check_examples(
     checks.net("model", model)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("every weight of the model is frozen; call model.requires_grad_() before you train it.")
+    if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
+        raise ValueError(f"validation is a {type(validation).__name__}; pass a pair (images, labels), or None.")
     pairs = {"": (images, labels)} | ({} if validation is None else {"validation ": validation})
     for prefix, (x, y) in pairs.items():
         checks.batch(f"{prefix}images", x)
