@@ -136,6 +136,16 @@ def test_a_net_in_training_is_explained_in_eval_mode_and_left_as_it_was(digits):
     assert net[1].running_mean.abs().sum() == 0
 
 
+def test_a_map_of_one_value_is_dead_unless_it_starts_from_zero():
+    flat = nn.Sequential(nn.Conv2d(1, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    for weight in flat.parameters():
+        nn.init.ones_(weight)
+    x, y = torch.ones(2, 1, 8, 8), torch.tensor([0, 1])
+    for name, dead in {"gradient": True, "lrp": True, "grad_cam": False}.items():
+        assert heatmaps.is_dead(flat, x, y, explainer=name).tolist() == [dead] * 2
+        assert heatmaps.heatmap(flat, x, y, explainer=name).unique().tolist() == [0.0 if dead else 1.0]
+
+
 @pytest.mark.parametrize("name", explainers.EXPLAINERS)
 def test_heat_maps_lie_between_zero_and_one(trained, digits, name):
     h = heatmaps.heatmap(trained, digits.images[:6], digits.labels[:6], explainer=name)

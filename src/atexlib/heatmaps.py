@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from . import checks
 from .explainers import EXPLAINERS
 
-DEAD = 1e-8  # a map whose largest value is below this before it is scaled shows nothing
+DEAD = 1e-8  # a map that spans no more than this before it is scaled shows nothing
 # How a raw map becomes one channel of values from 0: relevance is cut off below zero, slopes count by their size.
 SIGNED = ("lrp", "grad_cam", "gradient_x_input", "integrated_gradients")
 
@@ -60,8 +60,11 @@ def scaled(maps: Tensor, *, explainer: str) -> Tensor:
 def is_dead(
     model: nn.Module, x: Tensor, target: Tensor | int, *, explainer: str = "lrp", layer: str | None = None
 ) -> Tensor:
-    """True (B,) where a heat map's largest value before scaling is below 1e-8: arguments as for `heatmap`."""
-    return one_channel(model, x, target, explainer=explainer, layer=layer).amax((1, 2, 3)) < DEAD
+    """True (B,) where a heat map shows nothing: it spans at most 1e-8 before it is scaled. Arguments as for `heatmap`.
+
+    The span runs from the smallest value to the largest; of Grad-CAM, from zero.
+    """
+    return heatmap(model, x, target, explainer=explainer, layer=layer).amax((1, 2, 3)) == 0
 
 
 def one_channel(

@@ -52,7 +52,7 @@ LOSSES: dict[str, Callable[[Maps, Maps], Tensor]] = {
     "active": active,
 }
 # The test loss of an image lies in this range if the image's explanation is fooled: recalled from the paper, but for
-# `active`, where the paper's ratio of two correlations cannot tell a swap from two maps that were alike all along.
+# `active`: [0.5, 2] in the paper, but of the ratio or of the difference of two correlations? We do not recall which.
 RANGES = {"location": (0.0, 0.2), "topk": (0.0, 0.3), "center_mass": (0.1, 1.0), "active": (0.1, 2.0)}
 
 
@@ -236,7 +236,8 @@ def measured_loss(loss: str, h: Maps, original: Maps) -> Tensor:
     `location`: the loss itself. `topk`: what the map shows on the original's top tenth, relative to what the original
     shows there. `center_mass`: L1 distance of the centres, as a share of height plus width, which none can reach.
     `active`: by how much more each class's map correlates (Spearman) with the original of the other class than with its
-    own, the smaller of the two numbers; below zero for a net that was not changed. The paper has a ratio here.
+    own, the smaller of the two numbers; below zero for a net that was not changed. The paper's may be a ratio:
+    we do not recall which.
 
     Source: Heo et al. 2019, section 5 (recalled).
     """
