@@ -5,7 +5,7 @@ import torch
 from conftest import seeded
 
 from atexlib import chapters, checks, data, experiments, models, training
-from atexlib.experiments import store
+from atexlib.experiments import nets, store
 
 DIGITS = {"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 3}
 TRAIN = experiments.train
@@ -163,9 +163,29 @@ def test_a_chapter_trains_for_real(monkeypatch):
     assert training.accuracy(setting.model, setting.test.images, setting.test.labels) > 0.3
 
 
-def test_a_defended_net_of_the_same_seed_is_read():
-    defended = models.ConvNet(generator=seeded(9))
-    name = experiments.net_name(dataset="digits", defense="naive", seed=3, preset="reduced")
-    experiments.save_net(defended, store.place(name), {})
+def test_a_defended_net_is_read_if_it_and_the_net_under_it_are_committed(monkeypatch):
+    made = []
+    monkeypatch.setattr(nets, "defend", lambda model, settings, **_: made.append((model, settings)) or model)
+    for defense in ("none", "naive"):
+        name = experiments.net_name(dataset="digits", defense=defense, seed=3, preset="reduced")
+        experiments.save_net(models.ConvNet(generator=seeded(len(defense))), store.place(name), {})
     found = chapters.begin(**DIGITS).defended("naive")
-    assert torch.equal(weights(found), weights(defended.half().float()))
+    assert torch.equal(weights(found), weights(models.ConvNet(generator=seeded(5)).half().float()))
+    assert not made
+
+
+@pytest.mark.parametrize(("defense", "recompute"), [("atex", False), ("naive", True)])
+def test_else_it_is_trained_from_the_net_of_the_chapter(monkeypatch, defense, recompute):
+    made = []
+    monkeypatch.setattr(nets, "defend", lambda model, settings, **_: made.append((model, settings)) or model)
+    for kind in ("none", "naive"):
+        name = experiments.net_name(dataset="digits", defense=kind, seed=3, preset="reduced")
+        experiments.save_net(models.ConvNet(), store.place(name), {})
+    setting = chapters.begin(**DIGITS, recompute=recompute)
+    setting.defended(defense)
+    assert made == [(setting.model, nets.SETTINGS[defense])]
+
+
+def test_an_unknown_defence_is_refused():
+    with pytest.raises(ValueError, match=r"defense is 'atx'.*Did you mean 'atex'"):
+        chapters.begin(**DIGITS).defended("atx")

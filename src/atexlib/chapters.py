@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from . import checks, data, experiments
 from .data import ImageSet
-from .experiments import PRESETS, Preset
+from .experiments import PRESETS, Preset, nets, store
 
 TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "digits": "scikit-learn's digits"}
 
@@ -21,7 +21,8 @@ class Setting:
     size: Preset
     seed: int
     device: str
-    net: str
+    committed: str | None
+    """The preset of the committed net that was read; None if the net was trained now."""
 
     @property
     def images(self) -> Tensor:
@@ -38,7 +39,8 @@ class Setting:
         """Data set, preset, net, seed and device, for the foot of a figure."""
         title = TITLES[self.test.name]
         device = torch.cuda.get_device_name(self.device) if self.device == "cuda" else self.device
-        return f"{title}, test images; preset {self.size.name}; net: {self.net}, seed {self.seed}; {device}"
+        net = f"trained at preset {self.committed or self.size.name}, seed {self.seed}"
+        return f"{title}, test images; preset {self.size.name}; net: {net}; {device}"
 
     @property
     def effort(self) -> dict[str, object]:
@@ -46,10 +48,15 @@ class Setting:
         return {"steps": self.size.steps, "starts": self.size.starts, "generator": self.generator()}
 
     def defended(self, defense: str) -> nn.Module:
-        """The net of the same seed with a defence: the largest committed one, else trained at the preset's size."""
-        where = {"dataset": self.test.name, "defense": defense, "seed": self.seed}
-        preset = experiments.largest_committed(**where) or self.size.name
-        return experiments.trained(**where, preset=preset, device=self.device, progress=True)
+        """This net with a defence: the committed one if both are, else trained now from it at the preset's size."""
+        checks.one_of("defense", defense, nets.SETTINGS)
+        where = {"dataset": self.test.name, "seed": self.seed}
+        if self.committed:
+            path = store.find(nets.net_name(defense=defense, preset=self.committed, **where))
+            if path is not None:
+                return nets.load_net(path).to(self.device)
+        more = {"preset": self.size.name, "device": self.device, "progress": True}
+        return nets.defend(self.model, nets.SETTINGS[defense], **where, **more)
 
     def generator(self) -> torch.Generator:
         """A new generator with the chapter's seed."""
@@ -87,8 +94,7 @@ def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool 
         model = experiments.train(dataset=dataset, seed=seed, preset=preset, device=device, progress=True)
     else:
         model = experiments.trained(dataset=dataset, seed=seed, preset=committed, device=device)
-    net = f"trained at preset {committed or preset}"
-    return Setting(test=test, model=model, size=PRESETS[preset], seed=seed, device=device, net=net)
+    return Setting(test=test, model=model, size=PRESETS[preset], seed=seed, device=device, committed=committed)
 
 
 def _choose(preset: str) -> tuple[str, str]:
