@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from atexlib import data
-from atexlib.experiments import PRESETS, cards, nets
+from atexlib import data, experiments
+from atexlib.experiments import PRESETS, cards, nets, runs
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "workflow"
+CARDS = ROOT / "src/atexlib/results/cards"
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile"), "--cores", "2"]
 CELL = {
     "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
@@ -105,8 +106,15 @@ def test_the_whole_sweep_can_be_planned(tmp_path):
     assert told.returncode == 0, told.stderr
     counts = dict(re.findall(r"^(\w+) +(\d+)$", told.stdout + told.stderr, flags=re.M))
     assert int(counts["card"]) > 400
-    assert int(counts["net"]) == 18  # two data sets, three seeds, three defences
+    assert int(counts["net"]) == 19  # two data sets, three seeds, three defences; and one of ATEX with ascent
     assert int(counts["family"]) == 14  # three nets, two seeds, squares and canvases; and one net for colours
+
+
+def test_the_sweep_makes_every_card_that_is_committed():
+    config = yaml.safe_load((WORKFLOW / "sweep.yaml").read_text())
+    specs = (spec for axes in config["sweep"] for spec in experiments.grid(**{"preset": config["preset"], **axes}))
+    planned = {cards.card_name(*runs.check(spec)) for spec in specs}
+    assert {f"cards/{path.relative_to(CARDS)}" for path in CARDS.rglob("*.json")} <= planned
 
 
 def test_a_wrong_sweep_stops_before_any_work_and_names_what_is_known(tmp_path):
