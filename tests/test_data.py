@@ -133,6 +133,14 @@ def test_load_folder_names_a_broken_picture(tmp_path):
         data.load_folder(tmp_path, size=4)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_load_folder_refuses_pictures_that_rgb_would_cut_off(tmp_path, kind):
+    picture_tree(tmp_path)
+    Image.fromarray(np.full((6, 6), 1000, kind)).save(tmp_path / "red/1.tiff")
+    with pytest.raises(ValueError, match=r"red/1\.tiff has more than 8 bits a channel \(mode .*\); save it with 8"):
+        data.load_folder(tmp_path, size=4)
+
+
 def test_load_folder_needs_pictures_in_every_class(tmp_path):
     picture_tree(tmp_path)
     (tmp_path / "empty").mkdir()

@@ -457,10 +457,10 @@ EARLY = [
         (
             f"{name} device {value}",
             lambda net, f=f, value=value: f(net, device=value),
-            f"device is '{value}', which cannot be used here \\(.+\\); pass 'cpu'",
+            f"device is {value!r}, which cannot be used here \\(.+\\); pass 'cpu'",
         )
         for name, f in DEVICES.items()
-        for value in ("cdua", "cuda:99")
+        for value in ("cdua", "cuda:99", *([] if name == "command line" else [None]))
     ],
     *[
         (
@@ -553,6 +553,11 @@ EARLY = [
         lambda _: models.with_softplus(Branching(), 9),
         "Branching cannot be.*as nn.ReLU modules",
     ),
+    ("load_folder of a number", lambda _: data.load_folder(5, size=4), "^path is 5; pass the name of a folder"),
+    *[
+        (f"{m.__name__} of bfloat16", lambda _, m=m: m(X.bfloat16(), X.bfloat16()), r"bfloat16; pass a\.float\(\)")
+        for m in METRICS
+    ],
     (
         "load_folder of no folder",
         lambda _: data.load_folder("nowhere", size=4),

@@ -94,8 +94,9 @@ def generator(value: torch.Generator | None) -> torch.Generator:
     """The generator itself, or a new one with seed 0 for None; raise for anything else."""
     if value is None:
         return torch.Generator().manual_seed(0)
-    if not isinstance(value, torch.Generator):
-        raise ValueError(f"generator is {value!r}; pass torch.Generator().manual_seed(a number).")
+    if not isinstance(value, torch.Generator) or value.device.type != "cpu":
+        where = f" on {value.device}" if isinstance(value, torch.Generator) else ""
+        raise ValueError(f"generator is {value!r}{where}; pass torch.Generator().manual_seed(a number), on the CPU.")
     return value
 
 
@@ -104,7 +105,7 @@ def device(value: str | torch.device) -> torch.device:
     try:
         found = torch.device(value)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device is {value!r}, which cannot be used here ({reason}); pass 'cpu'.") from error
     return found

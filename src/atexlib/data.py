@@ -106,6 +106,8 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     checks.count("size", size)
     if per_class is not None:
         checks.count("per_class", per_class)
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path is {path!r}; pass the name of a folder.")
     path = Path(path)
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder; pass one that holds a folder of pictures for each class.")
@@ -130,8 +132,10 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
 def _read_picture(path: str) -> Image.Image:
     try:
         with Image.open(path) as picture:
+            if picture.mode.startswith(("I", "F")):  # turning it to RGB would cut it off at 255
+                raise ValueError(f"{path} has more than 8 bits a channel (mode {picture.mode}); save it with 8 bits.")
             return picture.convert("RGB")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a readable picture ({error}); replace it or take it away.") from error
 
 

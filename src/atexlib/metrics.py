@@ -130,3 +130,5 @@ def _check(a: Tensor, b: Tensor) -> None:
     checks.batch("a", a)
     checks.batch("b", b)
     checks.same_shape("a", a, "b", b)
+    if torch.bfloat16 in (a.dtype, b.dtype):  # NumPy has no such numbers
+        raise ValueError("a or b has dtype torch.bfloat16; pass a.float() and b.float().")
