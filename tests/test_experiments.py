@@ -43,6 +43,7 @@ CELL = {
     "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
     "preset": "smoke",
 }  # fmt: skip
+CARDS = Path(experiments.__file__).parents[1] / "results/cards"
 WHERE = {"dataset": "digits", "seed": 0, "preset": "smoke"}
 EFFICACY = {
     "experiment": "adversarial_efficacy", "defense": "plain", "iterations": 0, "share": 1.0, "recipe": "once", **WHERE,
@@ -590,9 +591,34 @@ def test_fooling_is_judged_on_images_that_nothing_else_saw():
 
 def test_where_no_point_meets_the_bar_success_is_weighed_against_accuracy(monkeypatch):
     families.ensure(model="vgg19", wide=False, **WHERE)
-    trials = [{"lr": 1e-3, "success": s, "accuracy lost": lost} for s, lost in ((0.5, 0.0), (0.7, 0.01), (0.95, 0.06))]
+    made = {"lr": 1e-3, "stopped": False, "curve": [{}] * 11}
+    trials = [{**made, "success": s, "accuracy lost": lost} for s, lost in ((0.5, 0.0), (0.7, 0.01), (0.95, 0.06))]
     monkeypatch.setattr(fooling, "_sweep", lambda scene, *_, **__: (trials, [scene.model] * len(trials)))
     options = {"device": "cpu", "progress": False}
     assert fooling.fooling(FOOLING, **options)["chosen"] == 1
     trials[2]["accuracy lost"] = 0.02
     assert fooling.fooling(FOOLING, **options)["chosen"] == 2
+
+
+def test_a_run_that_left_the_net_as_it_was_is_not_chosen():
+    made = {"success": 0.0, "accuracy lost": 0.05, "stopped": False, "curve": [{}] * 11}
+    untouched = {"success": 0.0, "accuracy lost": 0.0, "stopped": True, "curve": [{}, {}]}
+    assert fooling._best([made, untouched]) == 0
+    assert fooling._best([made, {**untouched, "curve": [{}, {}, {}]}]) == 1  # given up later: its net was changed
+    assert fooling._best([untouched, untouched]) == 0
+
+
+def test_a_change_of_the_code_that_moved_no_result_is_listed_with_its_reason():
+    assert set(provenance.EQUAL) <= set(provenance.declared(*provenance.CODE))
+    for name, equal in provenance.EQUAL.items():
+        assert provenance.code_hashes([name]) == {name: equal["is"]}, "the code changed again: delete the entry"
+        assert len(equal["why"]) > 20
+        for was in equal["was"]:
+            assert provenance.changed({name: was}) == []
+        assert provenance.changed({name: "0" * 12}) == [name]
+
+
+def test_another_hash_than_the_listed_one_makes_a_result_stale(monkeypatch):
+    (name, equal), *_ = provenance.EQUAL.items()
+    monkeypatch.setitem(provenance.EQUAL, name, {**equal, "is": "0" * 12})
+    assert provenance.changed({name: equal["was"][0]}) == [name]

@@ -2,7 +2,8 @@
 
 import base64
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,8 +72,7 @@ def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
     scene = _scene(**place, device=device)
     where = _where(model, spec["explainer"], wide=place["wide"])
     trials, nets = _sweep(scene, loss, where, size=PRESETS[spec["preset"]], seed=spec["seed"], progress=progress)
-    worth = [trial["success"] - PRICE * max(0.0, trial["accuracy lost"] - BOUND) for trial in trials]
-    best = len(trials) - 1 if _meets_bar(trials[-1]) else worth.index(max(worth))
+    best = _best(trials)
     shown, seen = (
         [explain(net, *part, **where) for net in (scene.model, nets[best])]
         for part in (scene.judged, _first(scene.fool_set, TRANSFERRED))
@@ -112,6 +112,21 @@ def _sweep(
         if _meets_bar(trials[-1]):
             break
     return trials, nets
+
+
+def _best(trials: Sequence[Mapping[str, object]]) -> int:
+    """The trial that counts: the last if it meets the bar, else the one with most success less the price of accuracy.
+
+    A run that was given up at its first look left the net as it was. It counts only if all runs did so.
+    """
+    worth = [trial["success"] - PRICE * max(0.0, trial["accuracy lost"] - BOUND) for trial in trials]
+    worth = [-math.inf if _is_untouched(t) else value for t, value in zip(trials, worth, strict=True)]
+    return len(trials) - 1 if _meets_bar(trials[-1]) else worth.index(max(worth))
+
+
+def _is_untouched(trial: Mapping[str, object]) -> bool:
+    """Whether the run was given up at its first look, so that its net is the one before."""
+    return trial["stopped"] and len(trial["curve"]) == 2
 
 
 def _meets_bar(trial: Mapping[str, float]) -> bool:

@@ -30,8 +30,7 @@ def fooling_variant(spec: Spec, *, device: str, progress: bool) -> dict[str, obj
     else:
         size = replace(size, fool_steps=LONGER * size.fool_steps)
     trials, nets = grid._sweep(scene, loss, where, size=size, seed=spec["seed"], progress=progress)
-    worth = [trial["success"] - grid.PRICE * max(0.0, trial["accuracy lost"] - grid.BOUND) for trial in trials]
-    best = len(trials) - 1 if grid._meets_bar(trials[-1]) else worth.index(max(worth))
+    best = grid._best(trials)
     both = scene.model, nets[best]
     before, after = (explain(net, *scene.judged, **where) for net in both)
     few = grid._first(scene.fool_set, grid.TRANSFERRED)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 PACKAGE = Path(__file__).parents[1]
-CODE = tomllib.loads((Path(__file__).parent / "code.toml").read_text())
+CODE, EQUAL = (tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text()) for name in ("code", "equal"))
 PACKAGES = ("atexlib", "torch", "numpy", "scikit-image")
 
 
@@ -37,8 +37,8 @@ def code_hashes(names: Iterable[str]) -> dict[str, str]:
 
 
 def changed(recorded: dict[str, str]) -> list[str]:
-    """The names whose code is no longer what it was, or is gone."""
-    return [name for name, value in sorted(recorded.items()) if _hash(name, missing="") != value]
+    """The names whose code is no longer what it was, or is gone; changes that `equal.toml` lists do not count."""
+    return [name for name, was in sorted(recorded.items()) if not _is_same(name, was, _hash(name, missing=""))]
 
 
 def facts(*, device: str | torch.device, seconds: float) -> dict[str, object]:
@@ -61,6 +61,11 @@ def facts(*, device: str | torch.device, seconds: float) -> dict[str, object]:
 def file_hash(path: Path) -> str:
     """The first 16 digits of a file's SHA-256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _is_same(name: str, was: str, now: str) -> bool:
+    equal = EQUAL.get(name)
+    return was == now or (equal is not None and equal["is"] == now and was in equal["was"])
 
 
 @functools.cache
