@@ -608,6 +608,14 @@ def test_a_run_that_left_the_net_as_it_was_is_not_chosen():
     assert fooling._best([untouched, untouched]) == 0
 
 
+def test_every_card_holds_the_choice_that_its_trials_ask_for():
+    found = [cards.read(path)["metrics"] for path in CARDS.glob("fooling*/*.json")]
+    found = [metrics for metrics in found if "trials" in metrics]
+    assert len(found) > 50
+    for metrics in found:
+        assert metrics["chosen"] == fooling._best(metrics["trials"])
+
+
 def test_a_change_of_the_code_that_moved_no_result_is_listed_with_its_reason():
     assert set(provenance.EQUAL) <= set(provenance.declared(*provenance.CODE))
     for name, equal in provenance.EQUAL.items():

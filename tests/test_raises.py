@@ -15,6 +15,7 @@ import torch
 from conftest import seeded
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional as F
 
 import atexlib.atex
 from atexlib import __main__ as command_line
@@ -123,6 +124,10 @@ def fool(net, images=X, y=Y, **options):
     model_manipulation.fool(net, images, y, **{"explainer": "gradient", "steps": 1, **options})
 
 
+def success(net, images=X, y=Y):
+    model_manipulation.success(net, net, images, y, loss="topk", explainer="gradient")
+
+
 PREDICTIONS = {  # attacks on predictions
     "loss_gradient": lambda net, x=X, y=Y: adversarial.loss_gradient(net, x, y),
     "fgsm": lambda net, x=X, y=Y, **options: adversarial.fgsm(net, x, y, **{"eps": 0.1, **options}),
@@ -157,6 +162,10 @@ BATCHES = {  # what takes a batch: the name in the message, and the call
         for name, f in TRAINERS.items()
     },
     "train_atex maps": ("maps", lambda net, x: atex(net, maps=x)),
+    "success": ("images", lambda net, x: success(net, x)),
+    "explain": ("x", lambda net, x: model_manipulation.explain(net, x, Y, explainer="gradient")),
+    "judge before": ("before", lambda _, x: model_manipulation.judge(x, X, loss="topk")),
+    "judge after": ("after", lambda _, x: model_manipulation.judge(X, x, loss="topk")),
     "smooth_maps": ("images", lambda net, x: atexlib.atex.smooth_maps(net, x)),
     **{name: ("x", lambda _, x, f=f: f(x)) for name, f in SAMPLES.items()},
     **{f"{name} phi": ("phi", lambda _, x, f=f: f(X, x)) for name, f in SAMPLES.items()},
@@ -351,6 +360,8 @@ LABELS = {
     "accuracy": ("labels", lambda net, y: training.accuracy(net, X, y)),
     "adversarial_training": ("labels", lambda net, y: harden(net, y=y)),
     "fool": ("labels", lambda net, y: fool(net, y=y)),
+    "success": ("labels", lambda net, y: success(net, y=y)),
+    "explain": ("labels", lambda net, y: model_manipulation.explain(net, X, y, explainer="gradient")),
     "fool validation": ("validation labels", lambda net, y: fool(net, validation=(X, y))),
     "fool set": ("the fool set's labels", lambda net, y: fool(net, fool_set=(X, y))),
     **{name: ("labels", lambda net, y, f=f: f(net, y=y)) for name, f in PREDICTIONS.items()},
@@ -553,6 +564,20 @@ EARLY = [
         lambda _: models.with_softplus(Branching(), 9),
         "Branching cannot be.*as nn.ReLU modules",
     ),
+    *[
+        (f"{f.__name__} of no net", lambda _, f=f: f(5, X, layer="conv1"), r"model is 5; pass a torch\.nn\.Module")
+        for f in (explainers.grad_cam, explainers.gradient_at)
+    ],
+    (
+        "scaled by an unknown explainer",
+        lambda _: heatmaps.scaled(X, explainer="gradcam"),
+        "'gradcam'.*Did you mean 'grad_cam'",
+    ),
+    (
+        "judge of two sizes",
+        lambda _: model_manipulation.judge(X, X[:, :, 1:], loss="topk"),
+        r"after has shape \(3, 1, 7, 8\) but before has",
+    ),
     ("load_folder of a number", lambda _: data.load_folder(5, size=4), "^path is 5; pass the name of a folder"),
     *[
         (f"{m.__name__} of bfloat16", lambda _, m=m: m(X.bfloat16(), X.bfloat16()), r"bfloat16; pass a\.float\(\)")
@@ -684,7 +709,7 @@ LATE = [
         (
             f"{case} too large",
             lambda net, call=call: call(net, Y + 2),
-            f"^{name} holds 4; the net has 4 classes, so labels run from 0 to 3",
+            f"^({name}|target) holds 4; the net has 4 classes, so labels run from 0 to 3",
         )
         for case, (name, call) in LABELS.items()
     ],
@@ -741,6 +766,20 @@ LATE = [
         lambda net: attack(net, objective=objectives.Targeted(torch.ones(2, 1, 8, 8))),
         r"mask has shape \(2, 1, 8, 8\), which does not fit maps of \(3, 1, 8, 8\)",
     ),
+    *[
+        (
+            f"{name} of {case}",
+            lambda net, f=f, x=x: f(net, x),
+            rf"shape \(\d, {re.escape(str(tuple(x.shape[1:]))[1:])}, {x.dtype}, on cpu \(.+\); pass images as it was",
+        )
+        for name, f in FUNCTIONS.items()
+        if name not in ("deletion", "insertion")  # whose maps would not fit
+        for case, x in {
+            "three channels": X.expand(3, 3, 8, 8),
+            "another side": F.pad(X, (2, 2, 2, 2)),
+            "floats": X.float(),
+        }.items()
+    ],
     (
         "a target map that does not fit",
         lambda net: attack(net, objective=objectives.TargetMap(X[:, :, 1:])),

@@ -3,7 +3,8 @@
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,21 @@ def device(value: str | torch.device) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device is {value!r}, which cannot be used here ({reason}); pass 'cpu'.") from error
     return found
+
+
+@contextmanager
+def takes(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Turn what torch raises where a net cannot take some images into a ValueError that names their shape and type."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        what = f"images of shape {tuple(x.shape)}, {x.dtype}, on {x.device}"
+        raise ValueError(
+            f"{type(model).__name__} cannot take {what} ({reason}); pass images as it was made for."
+        ) from error
 
 
 def net(name: str, value: nn.Module) -> None:

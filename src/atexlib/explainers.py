@@ -351,6 +351,7 @@ def _mean_gradient(
 
 
 def _find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
+    checks.net("model", model)
     if isinstance(layer, nn.Module):
         return layer
     modules = dict(model.named_modules())

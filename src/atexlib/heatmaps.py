@@ -51,6 +51,7 @@ def heatmap(
 
 def scaled(maps: Tensor, *, explainer: str) -> Tensor:
     """Maps of `one_channel`, cut off at zero and scaled to [0, 1] image by image, as `heatmap` does it."""
+    checks.one_of("explainer", explainer, EXPLAINERS)
     size = maps.relu()
     low = 0.0 if explainer == "grad_cam" else size.amin((1, 2, 3), keepdim=True)
     span = size.amax((1, 2, 3), keepdim=True) - low

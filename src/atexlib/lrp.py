@@ -56,7 +56,8 @@ def _relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], l
     if layer is not None:
         checks.one_of("layer", layer, net.outputs)
     place = net.input if layer is None else net.outputs[layer]
-    values = _forward(net, x)
+    with checks.takes(model, x):
+        values = _forward(net, x)
     flows: Values = defaultdict(float)
     flows[net.logits] = start(values[net.logits])
     for node in reversed(net.graph.nodes):

@@ -195,6 +195,8 @@ def explain(
     create_graph: bool = False,
 ) -> Maps:
     """Heat maps of the labels' classes (B, 1, h, w), or of two given classes (B, 2, h, w)."""
+    checks.batch("x", x)
+    checks.labels("labels", labels, size=len(x))
     return _maps_and_peaks(
         model, x, labels, explainer=explainer, layer=layer, classes=classes, create_graph=create_graph
     )[0]
@@ -283,15 +285,21 @@ def success(
         `dead_before`; `spearman` and `ssim` of the maps before and after (of the first class for `active`).
 
     Raises:
-        ValueError: an unknown name; `active` without two different classes.
+        ValueError: an unknown name; `active` without two different classes; images or labels of a wrong shape or type.
     """
     _check_names(loss, explainer, classes)
+    checks.batch("images", images)
+    checks.labels("labels", labels, size=len(images))
     where = {"explainer": explainer, "layer": layer, "classes": classes}
     return judge(*(explain(net, images, labels, **where) for net in (model, fooled)), loss=loss)
 
 
 def judge(before: Maps, after: Maps, *, loss: str) -> Mapping[str, Tensor]:
     """What `success` gives, of heat maps before and after, in [0, 1]: (B, 1, h, w), or (B, 2, h, w) for `active`."""
+    checks.one_of("loss", loss, LOSSES)
+    checks.batch("before", before)
+    checks.batch("after", after)
+    checks.same_shape("after", after, "before", before)
     # Scaled, a living map reaches one; a dead one is zeros.
     dead_before, dead = (maps.amax((2, 3)).amin(1) == 0 for maps in (before, after))
     value = measured_loss(loss, after, before)

@@ -139,7 +139,8 @@ def _without_functional_relus(twin: nn.Module, graph: fx.Graph, beta: float) -> 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of images (B, C, H, W); raise a ValueError if the model returns anything else."""
     checks.net("model", model)
-    logits = model(x)
+    with checks.takes(model, x):
+        logits = model(x)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model returned {shape} for {len(x)} images; it must return logits (B, C).")

@@ -214,8 +214,10 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tenso
     checks.count("batch_size", batch_size)
     checks.net("model", model)
     device = next(model.parameters(), images).device
-    mode = model.training
-    model.eval()
-    logits = torch.cat([logits_of(model, batch.to(device)) for batch in images.split(batch_size)])
-    model.train(mode)
-    return logits
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        return torch.cat([logits_of(model, batch.to(device)) for batch in images.split(batch_size)])
+    finally:
+        for module, mode in modes:
+            module.training = mode
