@@ -67,3 +67,13 @@ def test_the_convnet_learns_digits():
     net = models.ConvNet(width=8, hidden=32, generator=seeded())
     fitted = training.fit(net, train.images, train.labels, epochs=6, batch_size=25, lr=3e-3)
     assert training.accuracy(fitted.model, test.images, test.labels) > 0.85
+
+
+def test_prediction_gives_each_module_its_mode_back_also_after_an_error():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(2 * 36, 3)).train()
+    net[1].eval()
+    training.predict(net, torch.rand(2, 1, 8, 8))
+    assert [module.training for module in net] == [True, False, True, True, True]
+    with pytest.raises(ValueError, match="Sequential cannot take images"):
+        training.predict(net, torch.rand(2, 3, 8, 8))
+    assert [module.training for module in net] == [True, False, True, True, True]
