@@ -120,7 +120,7 @@ def takes(model: nn.Module, x: Tensor) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0]
         what = f"images of shape {tuple(x.shape)}, {x.dtype}, on {x.device}"
         raise ValueError(
             f"{type(model).__name__} cannot take {what} ({reason}); pass images as it was made for."
