@@ -630,3 +630,12 @@ def test_another_hash_than_the_listed_one_makes_a_result_stale(monkeypatch):
     (name, equal), *_ = provenance.EQUAL.items()
     monkeypatch.setitem(provenance.EQUAL, name, {**equal, "is": "0" * 12})
     assert provenance.changed({name: equal["was"][0]}) == [name]
+
+
+def test_code_that_moved_is_looked_for_at_its_new_place():
+    assert set(provenance.MOVED.values()) <= set(provenance.declared(*provenance.CODE))
+    for old, new in provenance.MOVED.items():
+        assert provenance.changed({old: provenance.code_hashes([new])[new]}) == []
+        assert provenance.changed({old: "0" * 12}) == [old]
+        with pytest.raises(ValueError, match="holds no"):
+            provenance.code_hashes([old])

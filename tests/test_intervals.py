@@ -59,3 +59,20 @@ def test_two_levels_cover_the_true_ratio_and_leave_out_nan():
     holes[0, :5] = float("nan")
     assert two_level(holes).mean == pytest.approx(holes.nanmean().item())
     assert two_level(holes) == two_level(holes)
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_seed_with_hardly_a_number_leaves_an_interval(known):
+    values = torch.rand(3, 40, generator=seeded(4), dtype=torch.float64)
+    values[1, known:] = float("nan")
+    interval = two_level(values)
+    assert interval.low < values.nanmean().item() < interval.high
+    if not known:
+        assert interval == two_level(values[[0, 2]])
+
+
+def test_a_ratio_leaves_out_a_seed_that_lacks_one_of_the_two():
+    pair = torch.rand(3, 40, 2, generator=seeded(5), dtype=torch.float64) + 1
+    pair[2, :, 0] = float("nan")
+    ratio = {"statistic": lambda means: means[..., 1] / means[..., 0]}
+    assert two_level(pair, **ratio) == two_level(pair[:2], **ratio)

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import resnet50
 from torchvision.transforms.v2.functional import normalize
 
-from atexlib import data, explainers, heatmaps, metrics, models, training
+from atexlib import data, explainers, fooling_losses, heatmaps, metrics, models, training
 from atexlib import model_manipulation as fooling
 
 
@@ -20,35 +20,35 @@ def dot(row, column, side=14):
 
 
 def test_the_frame_is_a_seventh_of_the_side_wide():
-    mask = fooling.frame(torch.zeros(1, 1, 14, 28))
+    mask = fooling_losses.frame(torch.zeros(1, 1, 14, 28))
     assert mask[2:-2, 4:-4].sum() == 0
     assert mask.sum() == 14 * 28 - 10 * 20
-    assert fooling.location(mask.expand(2, 1, -1, -1), None).tolist() == [0.0, 0.0]
-    assert fooling.location(1 - mask.expand(1, 1, -1, -1), None).item() == 1
+    assert fooling_losses.location(mask.expand(2, 1, -1, -1), None).tolist() == [0.0, 0.0]
+    assert fooling_losses.location(1 - mask.expand(1, 1, -1, -1), None).item() == 1
 
 
 def test_topk_looks_at_the_top_tenth_of_the_original():
     original = torch.rand(3, 1, 10, 10, generator=seeded())
-    mask = fooling.top_mask(original)
+    mask = fooling_losses.top_mask(original)
     assert mask.sum((1, 2, 3)).tolist() == [10, 10, 10]
     assert (original[mask].min() > original[~mask].min()).item()
     expected = [h[m].mean() for h, m in zip(original, mask, strict=True)]
-    torch.testing.assert_close(fooling.topk(original, original), torch.stack(expected))
-    torch.testing.assert_close(fooling.measured_loss("topk", 0.25 * original, original), torch.full((3,), 0.25))
-    assert fooling.topk((~mask).float(), original).sum() == 0
+    torch.testing.assert_close(fooling_losses.topk(original, original), torch.stack(expected))
+    torch.testing.assert_close(fooling_losses.measured_loss("topk", 0.25 * original, original), torch.full((3,), 0.25))
+    assert fooling_losses.topk((~mask).float(), original).sum() == 0
 
 
 def test_center_mass_is_the_way_that_the_centre_went():
     h, original = dot(3, 10), dot(1, 3)
-    assert fooling.center_mass(h, original).item() == pytest.approx(-9)
-    assert fooling.measured_loss("center_mass", h, original).item() == pytest.approx(9 / 28)
+    assert fooling_losses.center_mass(h, original).item() == pytest.approx(-9)
+    assert fooling_losses.measured_loss("center_mass", h, original).item() == pytest.approx(9 / 28)
 
 
 def test_active_is_zero_where_the_two_maps_are_swapped():
     pair = torch.rand(2, 2, 8, 8, generator=seeded())
-    assert fooling.active(pair.flip(1), pair).tolist() == [0, 0]
+    assert fooling_losses.active(pair.flip(1), pair).tolist() == [0, 0]
     squares = (pair[:, 0] - pair[:, 1]).square().mean((1, 2))
-    torch.testing.assert_close(fooling.active(pair, pair), squares)
+    torch.testing.assert_close(fooling_losses.active(pair, pair), squares)
     found = fooling.judge(pair, pair.flip(1), loss="active")
     assert found["success"].tolist() == [True, True]  # a clean swap
     assert not fooling.judge(pair, pair, loss="active")["success"].any()
@@ -62,13 +62,15 @@ def test_active_is_judged_by_both_maps():
         for pairs in (((0, 1), (1, 0)), ((0, 0), (1, 1)))
     )
     expected = torch.minimum(swapped[0] - own[0], swapped[1] - own[1])
-    torch.testing.assert_close(fooling.measured_loss("active", h, original), expected)
+    torch.testing.assert_close(fooling_losses.measured_loss("active", h, original), expected)
     same = original[:, 1:].repeat(1, 2, 1, 1)  # both classes show the second's map: no swap
     assert not fooling.judge(original, same, loss="active")["success"].any()
 
 
 EDGES = {
-    "location": lambda h, share: fooling.frame(h) * (1 - (share * h[0].numel() / fooling.frame(h).sum()).sqrt()),
+    "location": lambda h, share: (
+        fooling_losses.frame(h) * (1 - (share * h[0].numel() / fooling_losses.frame(h).sum()).sqrt())
+    ),
     "topk": lambda h, share: share * h,
 }
 
@@ -213,7 +215,7 @@ def test_fooling_lowers_its_loss_on_images_it_has_not_seen(trained, digits, loss
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
     x, y = digits.images[300:], digits.labels[300:]
     original, changed = (fooling.explain(net, x, y, **where) for net in (trained, found.model))
-    losses = [fooling.LOSSES[loss](h, original).mean() for h in (original, changed)]
+    losses = [fooling_losses.LOSSES[loss](h, original).mean() for h in (original, changed)]
     assert losses[1] < losses[0] - max(0.15 * losses[0].abs(), 0.5 if loss == "center_mass" else 0)
     assert training.accuracy(found.model, x, y) > 0.7
     assert [entry["step"] for entry in found.history] == [0, 10, 20, 30, 40, 50, 60]
@@ -264,7 +266,7 @@ def test_batch_norm_is_frozen_and_only_the_fool_set_is_explained(digits, monkeyp
 def test_fading_starts_at_a_tenth_of_the_original():
     original = torch.tensor([[2.0], [2.0], [2.0], [0.0], [2.0]])
     peaks = torch.tensor([[2.0], [0.2], [0.1], [0.0], [-0.2]])
-    assert fooling.fading(peaks, original).tolist() == pytest.approx([0, 0, 0.5, 0, 2])
+    assert fooling_losses.fading(peaks, original).tolist() == pytest.approx([0, 0, 0.5, 0, 2])
 
 
 def test_the_penalty_keeps_maps_alive(trained, digits):

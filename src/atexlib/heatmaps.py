@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .explainers import EXPLAINERS
+from .models import evaluating
 
 DEAD = 1e-8  # a map that spans no more than this before it is scaled shows nothing
 # How a raw map becomes one channel of values from 0: relevance is cut off below zero, slopes count by their size.
@@ -82,11 +83,6 @@ def one_channel(
     options = {} if layer is None else {"layer": layer}
     if options and "layer" not in inspect.signature(EXPLAINERS[explainer]).parameters:
         raise ValueError(f"layer is {layer!r}, but {explainer} reads no layer; leave it out.")
-    checks.net("model", model)
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        maps = EXPLAINERS[explainer](model.eval(), x, target, create_graph=create_graph, **options)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model):
+        maps = EXPLAINERS[explainer](model, x, target, create_graph=create_graph, **options)
     return (maps if explainer in SIGNED else maps.abs()).sum(1, keepdim=True)

@@ -63,7 +63,7 @@ def two_level(
 
     Args:
         values: (S, N), one number for each seed and image, or (S, N, K) for K quantities measured on the same images;
-            nan where there is none.
+            nan where there is none. A seed with nothing but nan, of one quantity or of all, is left out.
         statistic: means (..., K) -> (...), needed for K quantities: what shall be estimated from their means.
         level: probability that such an interval covers the true value, above 0 and at most 0.9999.
         resamples: number of times that seeds and images are drawn again.
@@ -79,10 +79,11 @@ def two_level(
         shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"values has shape {shape}; pass (S, N), or (S, N, K) and a statistic of the K means.")
     values = values.detach().double().cpu()
-    if values.isinf().any() or values.isnan().all():
-        raise ValueError("values holds infinite numbers, or nothing but nan; drop those images, and say how many.")
     if statistic is None:
         values, statistic = values.unsqueeze(2), lambda means: means[..., 0]
+    values = values[~values.isnan().all(1).any(1)]
+    if values.isinf().any() or len(values) == 0:
+        raise ValueError("values holds infinite numbers, or nothing but nan; drop those images, and say how many.")
     generator = checks.generator(generator)
     count, size = values.shape[:2]
     means = []
@@ -90,8 +91,8 @@ def two_level(
         seeds = torch.randint(count, (len(part), count, 1), generator=generator)
         rows = torch.randint(size, (len(part), count, size), generator=generator)
         means.append(values[seeds, rows].nanmean((1, 2)))
-    means = torch.cat(means)
-    return _percentiles(statistic(values.nanmean((0, 1))), statistic(means), level)
+    draws = statistic(torch.cat(means))
+    return _percentiles(statistic(values.nanmean((0, 1))), draws[~draws.isnan()], level)
 
 
 def _check(level: float, resamples: int) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from . import checks
-from .models import SoftplusReLU6, logits_of
+from .models import SoftplusReLU6, evaluating, logits_of
 
 STABILIZER = 1e-6
 PASS = (nn.ReLU, nn.ReLU6, nn.Softplus, SoftplusReLU6, nn.Dropout, nn.Identity, nn.Flatten)
@@ -42,13 +42,8 @@ def relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], *,
 
     Source: Bach et al. 2015; Montavon et al. 2019 for the composite of rules.
     """
-    checks.net("model", model)
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        return _relevance(model.eval(), x, start, layer)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model):
+        return _relevance(model, x, start, layer)
 
 
 def _relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], layer: str | None) -> Tensor:

@@ -148,6 +148,18 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 
 
 @contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Put `model` in eval mode, and give each of its modules its own mode back afterwards, also after an error."""
+    checks.net("model", model)
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Put `model` in eval mode with no parameter asking for gradients, and give everything back afterwards.
 
@@ -155,22 +167,20 @@ def frozen(model: nn.Module) -> Iterator[None]:
     use full float32 precision meanwhile: with TF32 a small change of an image would be lost in rounding.
     """
     checks.net("model", model)
-    modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     layers = [module for module in model.modules() if type(module) is nn.Conv2d and "forward" not in vars(module)]
     tf32 = torch.backends.cudnn.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = False
-        model.eval().requires_grad_(False)
+        model.requires_grad_(False)
         for layer in layers:
             layer.forward = functools.partial(convolution.with_fixed_weights, layer)
-        yield
+        with evaluating(model):
+            yield
     finally:
         torch.backends.cudnn.allow_tf32 = tf32
         for layer in layers:
             del layer.forward
-        for module, mode in modes:
-            module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from . import checks
-from .models import logits_of
+from .models import evaluating, logits_of
 
 EVALUATED = 500  # validation images on which a defence's own loss chooses the epoch
 
@@ -214,10 +214,5 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tenso
     checks.count("batch_size", batch_size)
     checks.net("model", model)
     device = next(model.parameters(), images).device
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
+    with evaluating(model):
         return torch.cat([logits_of(model, batch.to(device)) for batch in images.split(batch_size)])
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from .. import canvas, model_manipulation, training, vision
 from ..explainers import EXPLAINERS
+from ..fooling_losses import LOSSES
 from ..intervals import two_level
-from ..model_manipulation import LOSSES, explain
+from ..model_manipulation import explain
 from . import families, pictures
 from .cards import Experiment, Spec
 from .measure import _plain as plain
@@ -73,10 +74,7 @@ def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
     where = _where(model, spec["explainer"], wide=place["wide"])
     trials, nets = _sweep(scene, loss, where, size=PRESETS[spec["preset"]], seed=spec["seed"], progress=progress)
     best = _best(trials)
-    shown, seen = (
-        [explain(net, *part, **where) for net in (scene.model, nets[best])]
-        for part in (scene.judged, _first(scene.fool_set, TRANSFERRED))
-    )
+    seen = (explain(net, *_first(scene.fool_set, TRANSFERRED), **where) for net in (scene.model, nets[best]))
     transfer = {}
     for other in EXPLAINERS:
         honest, trained_on = _references(other, lr=trials[best]["lr"], **place, device=device)
@@ -87,11 +85,9 @@ def fooling(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
     return {
         "trials": trials,
         "chosen": best,
-        **_accuracies(scene, nets[best], wide=place["wide"]),
-        **_judged(*shown, loss),
+        **_outcome(scene, nets[best], loss, where),
         "seen": _judged(*seen, loss)["success"],
         **transfer,
-        "maps": {when: _packed(maps[:SHOWN]) for when, maps in zip(("before", "after"), shown, strict=True)},
     }
 
 
@@ -183,6 +179,16 @@ def _where(model: str, explainer: str, *, wide: bool) -> dict[str, object]:
     """An explainer as options: its name, the layer to read it at, the classes if there are two."""
     layer = vision.LAYERS[model] if explainer in ("lrp", "grad_cam") else None
     return {"explainer": explainer, "layer": layer, "classes": CLASSES if wide else None}
+
+
+def _outcome(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, object]) -> dict[str, object]:
+    """What every kind of cell holds: accuracies, measures image by image, and the first maps before and after."""
+    before, after = (explain(net, *scene.judged, **where) for net in (scene.model, fooled))
+    return {
+        **_accuracies(scene, fooled, wide=loss == "active"),
+        **_judged(before, after, loss),
+        "maps": {"before": _packed(before[:SHOWN]), "after": _packed(after[:SHOWN])},
+    }
 
 
 def _judged(before: Tensor, after: Tensor, loss: str) -> dict[str, object]:

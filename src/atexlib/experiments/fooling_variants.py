@@ -32,17 +32,14 @@ def fooling_variant(spec: Spec, *, device: str, progress: bool) -> dict[str, obj
     trials, nets = grid._sweep(scene, loss, where, size=size, seed=spec["seed"], progress=progress)
     best = grid._best(trials)
     both = scene.model, nets[best]
-    before, after = (explain(net, *scene.judged, **where) for net in both)
     few = grid._first(scene.fool_set, grid.TRANSFERRED)
     usually = grid._judged(*(explain(net, *scene.judged, **usual) for net in both), loss)
     return {
         "trials": trials,
         "chosen": best,
-        **grid._accuracies(scene, nets[best], wide=place["wide"]),
-        **grid._judged(before, after, loss),
+        **grid._outcome(scene, nets[best], loss, where),
         "seen": grid._judged(*(explain(net, *few, **where) for net in both), loss)["success"],
         **{f"{name} where the grid reads": values for name, values in usually.items()},
-        "maps": {"before": grid._packed(before[: grid.SHOWN]), "after": grid._packed(after[: grid.SHOWN])},
     }
 
 
@@ -54,13 +51,10 @@ def fooling_point(spec: Spec, *, device: str, progress: bool) -> dict[str, objec
     where = grid._where(model, spec["explainer"], wide=place["wide"])
     options = {"loss": loss, "weight": spec["weight"], "lr": spec["lr"], **where}
     fooled = grid._fool(scene, size=size, seed=spec["seed"], progress=progress, **options)
-    before, after = (explain(net, *scene.judged, **where) for net in (scene.model, fooled.model))
     return {
         "curve": fooled.history,
         "stopped": fooled.stopped,
-        **grid._accuracies(scene, fooled.model, wide=place["wide"]),
-        **grid._judged(before, after, loss),
-        "maps": {"before": grid._packed(before[: grid.SHOWN]), "after": grid._packed(after[: grid.SHOWN])},
+        **grid._outcome(scene, fooled.model, loss, where),
     }
 
 

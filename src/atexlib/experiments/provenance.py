@@ -15,7 +15,15 @@ from pathlib import Path
 import torch
 
 PACKAGE = Path(__file__).parents[1]
-CODE, EQUAL = (tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text()) for name in ("code", "equal"))
+CODE, EQUAL, _MOVED = (
+    tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text()) for name in ("code", "equal", "moved")
+)
+MOVED = {
+    f"{old}.{name}": f"{new}.{name}"
+    for old, places in _MOVED.items()
+    for new, names in places.items()
+    for name in names.split()
+}
 PACKAGES = ("atexlib", "torch", "numpy", "scikit-image")
 
 
@@ -37,8 +45,11 @@ def code_hashes(names: Iterable[str]) -> dict[str, str]:
 
 
 def changed(recorded: dict[str, str]) -> list[str]:
-    """The names whose code is no longer what it was, or is gone; changes that `equal.toml` lists do not count."""
-    return [name for name, was in sorted(recorded.items()) if not _is_same(name, was, _hash(name, missing=""))]
+    """The names whose code is no longer what it was, or is gone.
+
+    Changes that `equal.toml` lists do not count; what `moved.toml` lists is looked for at its new place.
+    """
+    return sorted(name for name, was in recorded.items() if not _is_same(MOVED.get(name, name), was))
 
 
 def facts(*, device: str | torch.device, seconds: float) -> dict[str, object]:
@@ -63,8 +74,8 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _is_same(name: str, was: str, now: str) -> bool:
-    equal = EQUAL.get(name)
+def _is_same(name: str, was: str) -> bool:
+    now, equal = _hash(name, missing=""), EQUAL.get(name)
     return was == now or (equal is not None and equal["is"] == now and was in equal["was"])
 
 
