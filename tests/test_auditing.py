@@ -143,6 +143,69 @@ def test_a_net_that_cannot_be_traced_is_said_to_be_attacked_weakly(images):
     assert re.search("WEAK, and high numbers mean nothing.*cannot be traced", found.notes[0])
 
 
+@pytest.mark.parametrize("unit", [nn.LeakyReLU(), nn.PReLU(), nn.Hardtanh()], ids=lambda unit: type(unit).__name__)
+def test_a_softplus_copy_that_does_not_bend_guides_nothing(images, unit):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), unit, nn.Conv2d(4, 4, 3), unit, nn.Flatten(), nn.Linear(400, 10)).eval()
+    with pytest.warns(UserWarning, match="second-order"):
+        found = atexlib.audit(net, *images, explainers=["gradient"], attacks=["distance"], **QUICK)
+    assert re.search("WEAK, and high numbers mean nothing.*no softplus copy differs from it", found.notes[0])
+
+
+def test_one_smooth_unit_does_not_hide_the_relus(images):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.unit, self.fc = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Linear(576, 10)
+
+        def forward(self, x):
+            x = self.unit(self.conv(x))
+            return self.fc((x * torch.sigmoid(x.mean((2, 3), keepdim=True))).flatten(1))
+
+    torch.manual_seed(0)
+    found = atexlib.audit(Gated().eval(), *images, explainers=["gradient"], attacks=["distance"], **QUICK)
+    assert "The attacks were guided by a softplus copy, beta 10." in found.notes
+
+
+def test_attacks_that_do_less_than_chance_are_said_to_be_weak():
+    low, high = torch.tensor([0.2, 0.4]), torch.tensor([0.9, 0.8])
+    assert auditing._doubts("lrp", high, low) == []
+    assert "lrp: random noise moved the maps further" in auditing._doubts("lrp", low, high)[0]
+
+
+def test_a_map_that_is_constant_but_for_rounding_has_no_order(images):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softplus(), nn.Conv2d(4, 4, 12), nn.Flatten(), nn.Linear(4, 10)).eval()
+    found = atexlib.audit(net, *images, explainers=["grad_cam"], attacks=["distance"], **QUICK)
+    row = found.table.loc[("grad_cam", auditing.WORST)]
+    assert (row["spearman"], row["topk"], row["constant maps"]) == ("undefined", "undefined", 6)
+    assert "6 of 6 maps are constant" in found.notes[0]
+
+
+def test_an_explainer_of_ones_own_is_audited_under_its_name(smooth, images):
+    def shown(model, x, target=None, *, create_graph=False):
+        return explainers.grad_cam(model, x, target, create_graph=create_graph, layer="conv1").relu()
+
+    found = atexlib.audit(smooth, *images, explainers={"as shown": shown}, attacks=["distance"], **QUICK)
+    assert found.table.index.unique("explainer").tolist() == ["as shown"]
+    assert found.examples[0].changed_map.min() >= 0
+
+
+def test_an_audit_keeps_no_more_copies_in_the_net_than_a_batch(smooth, images):
+    sizes = []
+    handle = smooth.conv1.register_forward_hook(lambda _module, inputs, _output: sizes.append(len(inputs[0])))
+    options = {**QUICK, "batch_size": 3}
+    atexlib.audit(smooth, *images, explainers=["integrated_gradients"], attacks=["distance"], **options)
+    handle.remove()
+    assert max(sizes) == 3
+
+
+def test_wide_images_are_audited_by_all_attacks():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softplus(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+    wide = torch.rand(3, 1, 10, 80, generator=seeded(3))
+    found = atexlib.audit(net.eval(), wide, torch.zeros(3, dtype=torch.long), explainers=["gradient"], **QUICK)
+    assert len(found.table) == len(auditing.ATTACKS) + 2
+
+
 def test_a_map_that_one_attack_empties_still_counts_at_its_worst():
     nan = float("nan")
     found = [

@@ -197,3 +197,16 @@ def test_naive_training_makes_the_maps_at_neighbours_alike(base):
 
     defended = defenses.train_naive(base, X, Y, eps=0.1, epochs=20, batch_size=10, weight=10.0)
     assert unlike(defended) < 0.7 * unlike(base)
+
+
+def test_ascent_on_a_relu_net_is_said_to_be_no_more_than_chance():
+    relu = ConvNet(side=8, width=4, hidden=12, classes=4, beta=None, generator=seeded(2))
+    with pytest.warns(UserWarning, match="no more than 'random'.*with_softplus"):
+        DEFENSES["naive, ascent"](relu, epochs=1)
+
+
+def test_labels_of_validation_may_be_of_any_whole_type(defend, base):
+    first, second = (
+        defend(base, epochs=1, validation=(X[:10], labels)).state_dict() for labels in (Y[:10], Y[:10].int())
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -137,11 +138,32 @@ def test_a_card_is_computed_once_and_read_ever_after(tiny, monkeypatch):
 
 
 def test_two_specs_never_share_a_file():
-    eps, seeds = [0.02, 0.1, 0.125], [0, 1, 12]
+    eps, seeds = [0.02, 0.1, 0.1000001], [0, 1, 20260101, 20260102]
     for name, experiment in experiments.EXPERIMENTS.items():
         axes = {key: {int: seeds, float: eps}.get(allowed, allowed) for key, allowed in experiment.keys.items()}
         specs = experiments.grid(experiment=name, **{key: list(values) for key, values in axes.items()})
         assert len({cards.card_name(*runs.check(spec)) for spec in specs}) == len(specs)
+
+
+def test_numpys_numbers_are_as_good_as_pythons():
+    plain, numpys = CELL, {**CELL, "seed": np.int64(0), "eps": np.float64(0.1)}
+    assert json.dumps(runs.check(numpys)[1]) == json.dumps(runs.check(plain)[1])
+
+
+def test_defences_start_from_the_undefended_net_that_is_there_now(tiny, monkeypatch):
+    monkeypatch.setattr(nets, "MAP_SAMPLES", 1)
+    nets.ensure(defense="naive", **WHERE)
+    old = nets.base_net(dataset="digits", seed=0, preset="smoke", device="cpu", progress=False)
+    monkeypatch.setitem(presets.PRESETS, "smoke", dataclasses.replace(presets.PRESETS["smoke"], epochs=2))
+    nets.ensure(defense="none", recompute=True, **WHERE)
+    new = nets.base_net(dataset="digits", seed=0, preset="smoke", device="cpu", progress=False)
+    assert not torch.equal(old.fc2.weight, new.fc2.weight)
+
+
+def test_an_unknown_defence_is_refused_before_anything_is_trained(tiny):
+    with pytest.raises(ValueError, match="Did you mean 'atex'"):
+        nets.ensure(defense="atx", **WHERE)
+    assert files(tiny) == []
 
 
 @pytest.fixture

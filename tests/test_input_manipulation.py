@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import OBJECTIVES, seeded
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from atexlib import explainers, models, objectives
 from atexlib.ascent import Ball
@@ -237,3 +238,32 @@ def test_ball(x, norm):
     steepest = ball.steepest(slope).flatten(1)
     dual = {"linf": slope.abs().sum((1, 2, 3)), "l2": slope.flatten(1).norm(dim=1)}[norm]
     torch.testing.assert_close((steepest * slope.flatten(1)).sum(1), dual)
+
+
+def test_attention_has_second_derivatives_here():
+    torch.manual_seed(0)
+    net = VisionTransformer(
+        image_size=16, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4
+    ).eval()
+    nn.init.normal_(net.heads.head.weight)  # torchvision starts it at zero
+    x = torch.rand(2, 3, 16, 16, generator=seeded(1))
+    result = manipulate(net, x, objectives.Distance(), eps=0.1, steps=5)
+    verify(net, x, result, eps=0.1, norm="linf")
+    assert (result.score > 0).all()
+
+
+def test_nothing_changes_where_gradients_are_switched_off(net, x):
+    options = {"eps": 0.1, "steps": 3, "starts": 1}
+    on = manipulate(net, x, objectives.Distance(), **options)
+    with torch.no_grad():
+        off = manipulate(net, x, objectives.Distance(), **options)
+    assert torch.equal(on.x, off.x)
+
+
+def test_what_was_moved_to_the_bounds_is_inside_them(net, x):
+    bounds = (0.0, 0.1)  # float32's 0.1 lies above 0.1
+    low = (0.1 * x.float()).clamp(*bounds)
+    low[:, :, 0, 0] = 0.1
+    net = copy.deepcopy(net).float()
+    verify(net, low, manipulate(net, low, objectives.Distance(), eps=0.02, steps=2, bounds=bounds), eps=0.02,
+           norm="linf", bounds=(0, 0.1 + 1e-8))  # fmt: skip

@@ -81,6 +81,49 @@ class DataDependent(nn.Module):
         return F.relu(x) if x.sum() > 0 else x
 
 
+class InPlace(nn.Module):
+    """A net whose ReLU changes its input; what it gives back is used or not."""
+
+    def __init__(self, relu):
+        super().__init__()
+        self.conv, self.fc, self.relu = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 3), relu
+
+    def forward(self, x):
+        x = self.conv(x)
+        doubled = 2 * x
+        self.relu(x)
+        return self.fc((x + doubled).flatten(1))
+
+
+@pytest.mark.parametrize(
+    "relu",
+    [
+        nn.ReLU(inplace=True),
+        nn.ReLU6(inplace=True),
+        nn.ReLU(),  # of which nothing is used: no unit at all
+        lambda x: x.relu_(),
+        lambda x: x.relu(),
+        torch.relu_,
+        lambda x: F.relu(x, inplace=True),
+        lambda x: F.relu(x, True),
+        lambda x: F.relu6(x, inplace=True),
+        F.relu,
+    ],
+    ids=range(10),
+)
+def test_with_softplus_does_what_a_relu_does_in_place(relu):
+    torch.manual_seed(0)
+    model, x = InPlace(relu).eval(), torch.rand(2, 1, 8, 8, generator=seeded(1))
+    with torch.no_grad():
+        torch.testing.assert_close(models.with_softplus(model, 1e6)(x), model(x))
+
+
+def test_with_softplus_replaces_a_unit_that_is_used_twice():
+    unit = nn.ReLU()
+    smooth = models.with_softplus(nn.Sequential(nn.Conv2d(1, 2, 3), unit, nn.Conv2d(2, 2, 3), unit), 5.0)
+    assert [type(layer) for layer in smooth] == [nn.Conv2d, nn.Softplus, nn.Conv2d, nn.Softplus]
+
+
 def test_with_softplus_refuses_what_it_cannot_trace():
     with pytest.raises(ValueError, match="DataDependent cannot be traced"):
         models.with_softplus(DataDependent(), 10.0)

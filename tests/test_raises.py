@@ -592,7 +592,7 @@ EARLY = [
     (
         "trained without a committed net",
         lambda net: trained(net, preset=None, seed=10**6),
-        "no net of digits, none, seed 1000000 is committed; pass preset='quick'",
+        "no net of digits, none, seed 1000000 is there; pass preset='smoke'",
     ),
     (
         "command line seed",
@@ -674,6 +674,49 @@ class Returns(nn.Module):
         return self.of(self.net(x))
 
 
+class Deaf(Returns):
+    """A net with a convolution that is called for nothing."""
+
+    def __init__(self, net):
+        super().__init__(net, lambda logits: logits)
+        self.unheard = nn.Conv2d(1, 1, 3).double()
+
+    def forward(self, x):
+        self.unheard(x)
+        return self.net(x)
+
+
+class Constant(nn.Module):
+    """A net whose logits are the same for all images."""
+
+    def forward(self, x):
+        return torch.zeros(len(x), 2)
+
+
+class Attentive(nn.Module):
+    """A net whose images attend to themselves, row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(64, 2)
+
+    def forward(self, x):
+        rows = torch.flatten(x, 1, 2)
+        return self.head(torch.flatten(self.attention(rows, rows, rows)[0], 1))
+
+
+class Keeping(nn.Module):
+    """A net that keeps its logits, with their graph."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def after(self, x):
+        self.features = self.net(x)
+        return self
+
+
 @dataclasses.dataclass
 class Scores:
     """An objective that scores with a given function."""
@@ -697,7 +740,8 @@ LATE = [
             ("target negative", -1, "is -1; it must be at least 0 and at most 3"),
             ("target bool", True, "is True; pass a whole number"),
             ("target 1.0", 1.0, r"is 1\.0; pass a whole number"),
-            ("target list", [0, 1, 2], r"is \[0, 1, 2\]; pass a whole number"),
+            ("target list", [0, 1, 2], r"is \[0, 1, 2\]; pass torch\.tensor"),
+            ("target array", Y.numpy(), r"is array\(.*\); pass torch\.tensor"),
             ("targets too large", Y + 2, "holds 4; the net has 4 classes, so labels run from 0 to 3"),
             ("targets negative", Y - 1, "holds -1; labels are whole numbers from 0"),
             ("targets float", Y.float(), r"is torch\.float32; pass a tensor of whole numbers"),
@@ -742,7 +786,77 @@ LATE = [
     (
         "grad_cam of a foreign layer",
         lambda net: explainers.grad_cam(net, X, layer=nn.Identity()),
-        "Identity.*no map.*name",
+        "Identity.*no tensor.*name one",
+    ),
+    *[
+        (
+            f"{name} of a layer that the logits do not hear of",
+            lambda net, f=f: f(Deaf(net), X, layer="unheard"),
+            "the logits do not depend on what the map shows; name a layer",
+        )
+        for name, f in {"grad_cam": explainers.grad_cam, "gradient": explainers.gradient_at}.items()
+    ],
+    (
+        "gradient of a net of constants",
+        lambda _: explainers.gradient(Constant(), X),
+        "the logits do not depend on what the map shows",
+    ),
+    *[
+        (
+            f"heatmap of {name} at a flat layer",
+            lambda net, name=name: heatmaps.heatmap(net, X, Y, explainer=name, layer="fc1"),
+            r"layer 'fc1' gives .*no map.*name a convolution",
+        )
+        for name in ("lrp", "gradient", "grad_cam")
+    ],
+    (
+        "lrp through attention",
+        lambda _: explainers.lrp(Attentive().double(), X),
+        "no rule for attention .*takes more than x",
+    ),
+    (
+        "fool with a fool set of one tensor",
+        lambda net: fool(net, fool_set=(X,)),
+        "fool_set is a tuple; pass a pair",
+    ),
+    (
+        "fool with classes that are lists",
+        lambda net: fool(net, loss="active", classes=([1], [1])),
+        "pass two different classes",
+    ),
+    *[
+        (
+            f"{name} with validation images of another size",
+            lambda net, f=f: f(net, validation=(X[..., :6], Y)),
+            r"a validation image has shape \(1, 8, 6\) but one of the images",
+        )
+        for name, f in {"fit": fit, "train_atex": atex, "train_naive": naive, "fool": fool}.items()
+    ],
+    *[
+        (f"audit with {case}", lambda net, call=call: call(net), regex)
+        for case, call, regex in [
+            (
+                "a word for a list",
+                lambda net: atexlib.audit(net, X, Y, explainers="lrp"),
+                r"explainers is 'lrp'; pass a list of names, \['lrp'\]",
+            ),
+            ("labels too large", lambda net: atexlib.audit(net, X, Y + 4), "labels holds .*the net has 4 classes"),
+            (
+                "one number an image",
+                lambda net: atexlib.audit(Returns(net, lambda logits: logits[:, :1]), X, Y),
+                "the net returns one number an image",
+            ),
+            (
+                "images around zero",
+                lambda net: atexlib.audit(net, 2 * X - 1, Y),
+                "put the preprocessing inside the net",
+            ),
+        ]
+    ],
+    (
+        "with_softplus of a net that keeps a graph",
+        lambda net: models.with_softplus(Keeping(net).after(X), 10),
+        "cannot be copied .*keep no tensors on the module",
     ),
     *[
         (

@@ -4,7 +4,7 @@ from conftest import seeded
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from atexlib import explainers, stability
+from atexlib import explainers, models, stability
 
 
 class Ridge(nn.Module):
@@ -118,3 +118,12 @@ def test_best_gamma_equals_scipys():
         best = minimize_scalar(largest, bounds=(0, 10), method="bounded", options={"xatol": 1e-10})
         assert value[i].item() == pytest.approx(best.fun, rel=1e-6)
         assert gamma[i].item() == pytest.approx(best.x, abs=1e-4)
+
+
+def test_the_worst_case_of_a_relu_net_is_found_through_its_softplus_copy(x):
+    relu = models.ConvNet(side=8, width=4, hidden=12, classes=4, beta=None, generator=seeded(2)).eval()
+    options = {"eps": 0.1, "steps": 5}
+    with pytest.warns(UserWarning, match="second-order"):
+        alone = stability.max_min(relu, x.float(), **options)
+    guided = stability.max_min(relu, x.float(), surrogate=models.with_softplus(relu, 10), **options)
+    assert (guided.value > alone.value).all()

@@ -98,7 +98,7 @@ def ascend(
             f"The map of {type(guide).__name__} does not change with the input to first order: its second-order "
             "gradient is zero, as in every ReLU net, and an attack that follows it takes no step. Pass "
             "surrogate=models.with_softplus(model, beta=10), or attack that softplus copy itself.",
-            stacklevel=3,
+            stacklevel=4,  # `manipulate` is wrapped
         )
         steps = 0
     first = ball.eps if step_size is None else step_size

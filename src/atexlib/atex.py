@@ -65,7 +65,8 @@ def train_atex(
         steps_per_batch: optimiser steps, with new samples, on a batch before the next one.
         batch_size: images in a batch.
         lr: first learning rate of Adam; it falls to zero along a cosine.
-        validation: images and labels; the epoch with the lowest J on the first of them is kept, the last if None.
+        validation: images and labels; the epoch with the lowest J on the first of them is kept, the last if None. Their
+            maps are SmoothGrad's with sigma = eps, whatever `maps` holds.
         device: where to train; the trained net stays there.
         generator: CPU generator of the order and of all samples; a new one with seed 0 if None.
         progress: show a progress bar.

@@ -19,6 +19,7 @@ STYLE = (
 CAUTION = (
     "An attack that fails proves nothing: a better one may succeed. Read a low number as a fact, and a high one as an "
     "upper bound of the stability.",
+    "Compared are absolute values of the raw maps. A map that is cut off at zero before it is shown is another map.",
     "The predictions of the changed images and the size of the changes were measured after the attacks, by other code.",
     f"“{NOISE}” is a control: a change of the same size that nobody chose. “{WORST}” takes each image at its lowest, "
     "measure by measure, whichever attack that was.",

@@ -1,5 +1,7 @@
 """Audit a net: how far can its explanations be moved by small changes of the images that keep its predictions?"""
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,12 +22,13 @@ MEASURES = ("spearman", "topk", "ssim")
 EXPLAINED = ("gradient", "integrated_gradients", "grad_cam", "lrp")
 ATTACKS: dict[str, Callable[[Tensor, int, torch.Generator], Objective]] = {
     "untargeted": lambda x, k, generator: Untargeted(k=k),
-    "targeted": lambda x, k, generator: Targeted.random_region(x, size=max(2, x.shape[3] // 6), generator=generator),
+    "targeted": lambda x, k, generator: Targeted.random_region(x, max(2, min(x.shape[2:]) // 6), generator=generator),
     "center_mass": lambda x, k, generator: CenterMass(),
     "distance": lambda x, k, generator: Distance(),
 }
 NOISE = "random noise"  # the control: a random corner of the ball, no search
 WORST = "worst of all"  # each image at the lowest of all attacks
+FLAT = 1e-5  # maps that span no more of their largest value than this count as constant
 TOP = 16  # top-k looks at one in so many entries of a map
 SHOWN = 3  # images with the most fragile maps that are kept for the report
 
@@ -51,7 +54,7 @@ class Audit:
     table: pd.DataFrame
     """One row for each explainer and attack, with each measure, the share of kept predictions and the distance."""
     values: dict[tuple[str, str], dict[str, Tensor]]
-    """The same image by image, as tensors (N,) for each pair; Spearman is nan where a map is constant."""
+    """The same image by image, as tensors (N,) for each pair; Spearman and top-k are nan where a map is constant."""
     examples: list[Example]
     """For each explainer the images with the lowest Spearman."""
     accuracy: Interval
@@ -60,13 +63,14 @@ class Audit:
     """What could not be audited, and why."""
 
 
+@torch.enable_grad()
 def audit(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
     eps: float = 8 / 255,
-    explainers: Sequence[str] = EXPLAINED,
+    explainers: Sequence[str] | Mapping[str, Explainer] = EXPLAINED,
     attacks: Sequence[str] = tuple(ATTACKS),
     steps: int = 50,
     starts: int = 2,
@@ -77,22 +81,27 @@ def audit(
 ) -> Audit:
     """Attack the maps of each explainer by each attack, and measure what is left of them.
 
-    A ReLU net is attacked with the second derivatives of its softplus copy, if torch.fx can trace it; else a note says
-    that the attacks were weak. The net is looked at in eval mode and given back as it was. Whether the predictions were
-    kept and the changes stayed in the ball is measured here, by code that did not enforce it. A random change of the
-    same size is the control.
+    A net with ReLUs is attacked with the second derivatives of its softplus copy, if torch.fx can trace it; where no
+    attack could take a step, a note says so. The net is looked at in eval mode and given back as it was. Whether the
+    predictions were kept and the changes stayed in the ball is measured here, by code that did not enforce it. A random
+    change of the same size is the control.
+
+    Compared are the absolute values of the raw maps. They are not what you see where a map is cut off at zero before it
+    is shown: pass that map as an explainer of your own to audit it.
 
     Args:
         model: net that takes images in [0, 1] and returns logits (B, C); it is used where its weights are.
         images: images (N, C, H, W) in [0, 1], at least two.
         labels: their classes (N,), for the accuracy; the predicted classes are explained.
         eps: most that a pixel may change.
-        explainers: names from `explainers.EXPLAINERS`; one that refuses the net is left out, and a note says why.
+        explainers: names from `explainers.EXPLAINERS`, or a dict of names and functions like those; one that refuses
+            the net is left out, and a note says why.
         attacks: names from ATTACKS.
         steps: gradient steps of an attack.
         starts: starts of an attack.
         beta: sharpness of the softplus copy.
-        batch_size: images attacked at once.
+        batch_size: images attacked at once. Memory grows with it, and time with the samples of an explainer: integrated
+            gradients cost 32 gradients.
         generator: CPU generator of all random draws; a new one with seed 0 if None.
         progress: show a progress bar.
 
@@ -104,16 +113,25 @@ def audit(
     checks.labels("labels", labels, size=len(images))
     checks.count("number of images", len(images), low=2)
     checks.number("eps", eps, open_low=True)
-    for what, names, known in (("explainer", explainers, EXPLAINERS), ("attack", attacks, ATTACKS)):
+    known = explainers if isinstance(explainers, Mapping) else EXPLAINERS
+    for what, names, allowed in (("explainer", explainers, known), ("attack", attacks, ATTACKS)):
+        if isinstance(names, str):
+            raise ValueError(f"{what}s is {names!r}; pass a list of names, [{names!r}].")
         checks.count(f"number of {what}s", len(names))
         for name in names:
-            checks.one_of(what, name, known)
+            checks.one_of(what, name, allowed)
+    for name in explainers:
+        registry.check_explainer(known[name])
     for what, number in {"steps": steps, "starts": starts, "batch_size": batch_size}.items():
         checks.count(what, number)
     generator = checks.generator(generator)
     device = next((parameter.device for parameter in model.parameters()), images.device)
     images, labels = images.to(device), labels.to(device)
-    predicted = torch.cat([training.predict(model, x) for x in images.split(batch_size)]).argmax(1)
+    logits = training.predict(model, images, batch_size=batch_size)
+    if logits.shape[1] < 2:
+        raise ValueError("the net returns one number an image; let it return a logit a class, torch.cat([-z, z], 1).")
+    checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
+    predicted = logits.argmax(1)
     twin, notes = _surrogate(model, images[:2], predicted[:2], beta, generator)
     search = {"eps": eps, "steps": steps, "starts": starts, "surrogate": twin, "generator": generator}
 
@@ -124,19 +142,19 @@ def audit(
 
     values, examples = {}, []
     with models.frozen(model):  # in eval mode, for the explainers too
-        usable, refused = _usable(model, images[:2], explainers)
+        usable, refused = _usable(model, images[:2], {name: known[name] for name in explainers}, batch_size)
         rounds = tqdm([(e, a) for e in usable for a in (NOISE, *attacks)], desc="auditing", disable=not progress)
         for name, attack in rounds:
             rounds.set_postfix_str(f"{name}, {attack}")
-            explainer, parts = EXPLAINERS[name], []
+            (explainer, k), parts = usable[name], []
             for x, target in zip(images.split(batch_size), predicted.split(batch_size), strict=True):
-                k = usable[name]
                 parts.append(_compared(model, explainer, x, changed_by(attack, explainer, x, k), target, k))
             whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
             examples += _examples(name, attack, images, whole)
             values[name, attack] = {key: whole[key].cpu() for key in (*MEASURES, "kept", "distance")}
     for name in usable:
         values[name, WORST] = _worst([values[name, attack] for attack in attacks])
+        notes += _doubts(name, values[name, NOISE]["spearman"], values[name, WORST]["spearman"])
     rows = {pair: _row(found) for pair, found in sorted(values.items(), key=lambda item: _order(item[0], list(usable)))}
     return Audit(
         pd.DataFrame.from_dict(rows, orient="index").rename_axis(["explainer", "attack"]),
@@ -155,12 +173,16 @@ def audit(
     )
 
 
-def _usable(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+def _usable(
+    model: nn.Module, x: Tensor, chosen: Mapping[str, Explainer], batch_size: int
+) -> tuple[dict[str, tuple[Explainer, int]], list[str]]:
     """The explainers that accept the net, each with the k of its top-k; and why the others do not."""
     usable, notes = {}, []
-    for name in names:
+    for name, explainer in chosen.items():
+        if "chunk" in inspect.signature(explainer).parameters:  # copies in the net at once: no more than images
+            explainer = functools.partial(explainer, chunk=batch_size)
         try:
-            usable[name] = max(1, EXPLAINERS[name](model, x)[0].numel() // TOP)
+            usable[name] = explainer, max(1, explainer(model, x)[0].numel() // TOP)
         except ValueError as error:
             notes.append(f"{name} was left out: {error}")
     if not usable:
@@ -171,16 +193,35 @@ def _usable(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[dict[str
 def _surrogate(
     model: nn.Module, x: Tensor, target: Tensor, beta: float, generator: torch.Generator
 ) -> tuple[nn.Module | None, list[str]]:
-    """The softplus copy of a net whose gradient map does not bend, None for one whose map does; and notes."""
-    with models.frozen(model):
-        if has_second_order_gradient(model, x, target, registry.gradient, generator):
-            return None, []
+    """The softplus copy of a net with ReLUs, None for a net without any or without a copy; and notes."""
+    twin, why = None, "no softplus copy differs from it (LeakyReLU, PReLU and Hardtanh have none)."
     try:
-        return models.with_softplus(model, beta), [f"The attacks were guided by a softplus copy, beta {beta:g}."]
+        twin = models.with_softplus(model, beta)
+        if torch.equal(training.predict(twin, x), training.predict(model, x)):
+            twin = None
     except ValueError as error:
-        return None, [
-            f"The attacks were WEAK, and high numbers mean nothing: the maps' gradients are zero, and {error}"
-        ]
+        why = str(error)
+    guide = model if twin is None else twin
+    with models.frozen(guide):
+        bends = has_second_order_gradient(guide, x, target, registry.gradient, generator)
+    if not bends:
+        return None, [f"The attacks were WEAK, and high numbers mean nothing: the maps' gradients are zero, and {why}"]
+    if twin is not None:
+        return twin, [f"The attacks were guided by a softplus copy, beta {beta:g}."]
+    return None, []
+
+
+def _doubts(name: str, noise: Tensor, worst: Tensor) -> list[str]:
+    """What speaks against an explainer's numbers, from each image's Spearman under noise and at the worst."""
+    notes, constant = [], int(worst.isnan().sum())
+    if constant > len(worst) / 2:
+        notes.append(
+            f"{name}: {constant} of {len(worst)} maps are constant, so their entries have no order. Grad-CAM is "
+            "constant where the layer that it reads gives 1 x 1 values."
+        )
+    if worst.nanmean() > noise.nanmean():
+        notes.append(f"{name}: random noise moved the maps further than the attacks, so these were WEAK.")
+    return notes
 
 
 def _compared(
@@ -189,9 +230,10 @@ def _compared(
     """Maps of x and z, how alike they are, whether the prediction was kept and how far z lies from x."""
     clean, changed = explainer(model, x, target), explainer(model, z, target)
     a, b = normalize(clean), normalize(changed)
+    flat = _is_constant(a) | _is_constant(b)
     return {
-        "spearman": metrics.spearman(a, b),
-        "topk": metrics.topk_intersection(a, b, k),
+        "spearman": metrics.spearman(a, b).masked_fill(flat, torch.nan),
+        "topk": metrics.topk_intersection(a, b, k).masked_fill(flat, torch.nan),
         "ssim": metrics.ssim(a, b),
         "kept": training.predict(model, z).argmax(1) == target,
         "distance": (z - x).abs().amax((1, 2, 3)),
@@ -199,6 +241,12 @@ def _compared(
         "changed": z,
         "changed_map": changed,
     }
+
+
+def _is_constant(maps: Tensor) -> Tensor:
+    """True (B,) where the entries of maps in [0, 1] are equal but for rounding, so that their order means nothing."""
+    low, high = maps.flatten(1).aminmax(dim=1)
+    return high - low <= FLAT
 
 
 def _worst(found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

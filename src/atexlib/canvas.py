@@ -14,6 +14,7 @@ def padded(images: Tensor, side: int = 32) -> Tensor:
         ValueError: images that are larger than that, or of a wrong shape or type.
     """
     checks.batch("images", images)
+    checks.count("side", side)
     height, width = images.shape[2:]
     if max(height, width) > side:
         raise ValueError(f"the images have {height} x {width} pixels; pass side={max(height, width)} or more.")
@@ -42,7 +43,7 @@ def pairs(images: Tensor, labels: Tensor, classes: tuple[int, int]) -> Tensor:
     """
     checks.batch("images", images)
     checks.labels("labels", labels, size=len(images))
-    if len(set(classes)) != 2:
+    if not (isinstance(classes, tuple | list) and len(classes) == 2 and classes[0] != classes[1]):
         raise ValueError(f"classes is {classes!r}; pass two different classes.")
     first, second = (images[(labels == label).to(images.device)] for label in classes)
     count = min(len(first), len(second))

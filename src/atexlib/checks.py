@@ -55,9 +55,13 @@ def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) ->
     low, high = (end.item() for end in x.detach().aminmax())  # one pass; both are nan where any value is
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{name} holds nan or infinite values; remove or replace them first.")
-    if bounds is not None and (low < bounds[0] or high > bounds[1]):
+    if bounds is None:
+        return
+    least, most = torch.tensor(bounds, dtype=x.dtype).tolist()  # rounded as the images are
+    if low < least or high > most:
         raise ValueError(
-            f"{name} ranges over [{low:.4g}, {high:.4g}], outside {bounds}; rescale it, or pass bounds that hold."
+            f"{name} ranges over [{low:.4g}, {high:.4g}], outside {bounds}; rescale it and put the preprocessing "
+            "inside the net, or pass bounds that hold where a function takes them."
         )
 
 

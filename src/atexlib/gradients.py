@@ -1,5 +1,6 @@
 """Explainers that differentiate a class's logit once: by the image, or by the output of a layer."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,8 +56,6 @@ def gradient_at(
     checks.batch("x", x)
     x = _variable(x, create_graph)
     score, output = _score_and_output(model, x, target, layer)
-    if not isinstance(output, Tensor):
-        raise ValueError(f"layer {layer!r} gives no tensor; name one that the net calls, with one output.")
     return _derivative(score, output, create_graph)
 
 
@@ -89,7 +88,7 @@ def grad_cam(
         target: class or classes to explain; the predicted class if None.
         create_graph: keep the graph, so that the map can be differentiated.
         layer: module, or its name in `model.named_modules()`, whose output (B, K, h, w) is read; the last convolution
-            if None.
+            there if None.
 
     Returns:
         Raw signed map (B, 1, H, W), bilinear from (h, w).
@@ -99,7 +98,7 @@ def grad_cam(
     checks.batch("x", x)
     x = _variable(x, create_graph)
     score, channels = _score_and_output(model, x, target, layer)
-    if not isinstance(channels, Tensor) or channels.ndim != 4:
+    if channels.ndim != 4:
         raise ValueError(f"layer {layer!r} gives no map (B, K, h, w); name a convolution of the net.")
     with torch.enable_grad():
         weights = _derivative(score, channels, create_graph).mean((2, 3), keepdim=True)
@@ -118,6 +117,10 @@ def _pick(logits: Tensor, target: Target) -> Tensor:
     if target is None:
         return logits.max(1).values
     if not isinstance(target, Tensor):
+        if isinstance(target, list | tuple | np.ndarray):
+            raise ValueError(
+                f"target is {target!r}; pass torch.tensor([...]) with a class for each image, or one class."
+            )
         checks.count("target", target, low=0, high=logits.shape[1] - 1)
         return logits[:, target]
     checks.labels("target", target, size=len(logits), classes=logits.shape[1])
@@ -126,20 +129,31 @@ def _pick(logits: Tensor, target: Target) -> Tensor:
 
 def _derivative(score: Tensor, variable: Tensor, create_graph: bool) -> Tensor:
     # The sum's gradient holds each image's own gradient: in eval mode no image touches another one's logit.
-    return torch.autograd.grad(score.sum(), variable, create_graph=create_graph)[0]
+    found = [None]
+    if score.requires_grad:
+        found = torch.autograd.grad(score.sum(), variable, create_graph=create_graph, allow_unused=True)
+    if found[0] is None:
+        raise ValueError("the logits do not depend on what the map shows; name a layer that they depend on.")
+    return found[0]
 
 
 def _score_and_output(
     model: nn.Module, x: Tensor, target: Target, layer: str | nn.Module | None
-) -> tuple[Tensor, object]:
-    """The targets' logits (B,), and what the layer returned at its last call, None if it was not called."""
+) -> tuple[Tensor, Tensor]:
+    """The targets' logits (B,), and what the layer returned at its last call."""
     outputs: list[object] = [None]
     handle = _find_layer(model, layer).register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
         with torch.enable_grad():
-            return _pick(logits_of(model, x), target), outputs[-1]
+            score = _pick(logits_of(model, x), target)
     finally:
         handle.remove()
+    if not isinstance(outputs[-1], Tensor):
+        raise ValueError(
+            f"layer {layer!r} gives no tensor; name one, as a string, that the net calls and that has one output. A "
+            "traced net, such as a softplus copy, calls no containers."
+        )
+    return score, outputs[-1]
 
 
 def _find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:

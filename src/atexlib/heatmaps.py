@@ -85,4 +85,7 @@ def one_channel(
         raise ValueError(f"layer is {layer!r}, but {explainer} reads no layer; leave it out.")
     with evaluating(model):
         maps = EXPLAINERS[explainer](model, x, target, create_graph=create_graph, **options)
+    if maps.ndim != 4:
+        shape = tuple(maps.shape)
+        raise ValueError(f"layer {layer!r} gives {shape}, no map (B, K, h, w); name a convolution of the net.")
     return (maps if explainer in SIGNED else maps.abs()).sum(1, keepdim=True)

@@ -43,6 +43,7 @@ class Manipulation(NamedTuple):
     """True where nothing in the ball was found to score higher, so that x' is x (B,)."""
 
 
+@torch.enable_grad()
 def manipulate(
     model: nn.Module,
     x: Tensor,

@@ -92,7 +92,8 @@ def two_level(
         rows = torch.randint(size, (len(part), count, size), generator=generator)
         means.append(values[seeds, rows].nanmean((1, 2)))
     draws = statistic(torch.cat(means))
-    return _percentiles(statistic(values.nanmean((0, 1))), draws[~draws.isnan()], level)
+    known = draws[~draws.isnan()]
+    return _percentiles(statistic(values.nanmean((0, 1))), known if len(known) else draws, level)
 
 
 def _check(level: float, resamples: int) -> None:

@@ -161,10 +161,13 @@ def _forward(net: _Net, x: Tensor) -> Values:
             values[node] = x
         elif node.op in ("placeholder", "get_attr"):
             raise ValueError(
-                f"LRP has no rule for {node.target}: a net takes images alone, and adds no constant to them."
+                f"LRP has no rule for {node.target}: a net takes images alone, and adds no constant to them. To "
+                "normalise images, begin with nn.BatchNorm2d(channels, affine=False, eps=0)."
             )
         elif node.op == "call_module":
             module = net.module(node)
+            if len(args) != 1 or kwargs:
+                raise ValueError(f"LRP has no rule for {node.target} ({type(module).__name__}): it takes more than x.")
             values[node] = module(args[0].clone() if getattr(module, "inplace", False) else args[0])
         elif node.op == "call_function":
             function = torch.add if node.target in ADDITIONS else node.target

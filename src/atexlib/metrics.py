@@ -78,6 +78,7 @@ def topk_mask(maps: Tensor, k: int) -> Tensor:
 def _largest(maps: Tensor, k: int) -> Tensor:
     """Places (B, k) of the k largest entries of each flattened map, in no order."""
     flat = maps.detach().flatten(1)
+    flat = flat.float() if flat.dtype == torch.bfloat16 else flat  # NumPy has no such numbers
     if flat.device.type == "cpu":
         return torch.from_numpy(np.argpartition(flat.numpy(), -k)[:, -k:])
     return flat.topk(k, dim=1).indices

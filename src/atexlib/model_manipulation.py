@@ -25,7 +25,7 @@ class Fooled:
 
     model: nn.Module
     history: list[dict[str, float]]
-    """Step, cross entropy, fooling loss and accuracy, at the start and after each look."""
+    """Step and accuracy, at the start and at each look; from the first look on, cross entropy and fooling loss too."""
     stopped: bool
     """Whether the accuracy fell below its bound, so that the run ended early with the net of the look before."""
 
@@ -98,6 +98,8 @@ def fool(
     generator, device = checks.generator(generator), checks.device(device)
     checks.batch("images", images)
     if fool_set is not None:
+        if not (isinstance(fool_set, tuple | list) and len(fool_set) == 2):
+            raise ValueError(f"fool_set is a {type(fool_set).__name__}; pass a pair (images, labels), or None.")
         checks.batch("the fool set's images", fool_set[0])
         checks.same_shape("an image of the fool set", fool_set[0][0], "one of the images", images[0])
         checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]))
@@ -252,7 +254,7 @@ def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tens
 def _check_names(loss: str, explainer: str, classes: tuple[int, int] | None) -> None:
     checks.one_of("loss", loss, LOSSES)
     checks.one_of("explainer", explainer, EXPLAINERS)
-    pair = isinstance(classes, tuple | list) and len(classes) == len(set(classes)) == 2
+    pair = isinstance(classes, tuple | list) and len(classes) == 2 and classes[0] != classes[1]
     if (loss == "active") != (classes is not None) or (classes is not None and not pair):
         raise ValueError(f"classes is {classes!r} with the loss {loss!r}; pass two different classes for active alone.")
     for number in classes or ():

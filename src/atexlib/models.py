@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import checks, convolution
 
@@ -88,9 +89,14 @@ def with_softplus(model: nn.Module, beta: float) -> nn.Module:
     """
     checks.net("model", model)
     checks.number("beta", beta, open_low=True)
-    twin = copy.deepcopy(model)
+    try:
+        twin = copy.deepcopy(model)
+    except RuntimeError as error:  # as torch raises where a module keeps a tensor that has a graph
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied ({error}); let its forward keep no tensors on the module."
+        ) from error
     for parent in list(twin.modules()):
-        for name, child in parent.named_children():
+        for name, child in parent._modules.items():  # named_children leaves out the second use of one unit
             if isinstance(child, nn.ReLU | nn.ReLU6):
                 setattr(parent, name, _unit(beta) if isinstance(child, nn.ReLU) else SoftplusReLU6(beta))
     if isinstance(twin, nn.ReLU | nn.ReLU6):
@@ -102,11 +108,12 @@ def with_softplus(model: nn.Module, beta: float) -> nn.Module:
             f"{type(model).__name__} cannot be traced ({error}), so functional ReLUs may be hidden in it. Write its "
             "ReLUs as nn.ReLU modules in a net without data-dependent control flow."
         ) from error
-    return _without_functional_relus(twin, graph, beta)
+    return _without_functional_relus(model, twin, graph, beta)
 
 
 _FUNCTIONAL = {F.relu: 0, F.relu_: 0, torch.relu: 0, torch.relu_: 0, F.relu6: 6}
 _METHODS = {"relu": 0, "relu_": 0}
+_IN_PLACE = {F.relu_, torch.relu_, "relu_"}
 
 
 class _Tracer(fx.Tracer):
@@ -116,9 +123,19 @@ class _Tracer(fx.Tracer):
         return isinstance(m, SoftplusReLU6) or super().is_leaf_module(m, qualname)
 
 
-def _without_functional_relus(twin: nn.Module, graph: fx.Graph, beta: float) -> nn.Module:
+def _without_functional_relus(model: nn.Module, twin: nn.Module, graph: fx.Graph, beta: float) -> nn.Module:
+    """The twin of a model, with softplus in place of functional ReLUs too, and of what ReLUs do in place."""
     found = False
+    order = {node: place for place, node in enumerate(graph.nodes)}
+
+    def hand_on(node: fx.Node, value: fx.Node, new: fx.Node) -> bool:
+        """Where what comes after a unit that works in place reads the unit's input: let it read the output instead."""
+        return bool(value.replace_all_uses_with(new, lambda user: order.get(user, -1) > order[node]))
+
     for node in list(graph.nodes):
+        unit = model.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(unit, nn.ReLU | nn.ReLU6) and unit.inplace:
+            found |= hand_on(node, node.args[0], node)
         cap = _FUNCTIONAL.get(node.target) if node.op == "call_function" else None
         if node.op == "call_method":
             cap = _METHODS.get(node.target)
@@ -132,6 +149,8 @@ def _without_functional_relus(twin: nn.Module, graph: fx.Graph, beta: float) -> 
                 shifted = graph.call_function(F.softplus, (graph.call_function(operator.sub, (value, cap)), beta))
                 smooth = graph.call_function(operator.sub, (smooth, shifted))
         node.replace_all_uses_with(smooth)
+        if node.target in _IN_PLACE or node.kwargs.get("inplace", len(node.args) > 1 and node.args[1]):
+            hand_on(node, value, smooth)
         graph.erase_node(node)
     return fx.GraphModule(twin, graph, type(twin).__name__) if found else twin
 
@@ -139,7 +158,7 @@ def _without_functional_relus(twin: nn.Module, graph: fx.Graph, beta: float) -> 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of images (B, C, H, W); raise a ValueError if the model returns anything else."""
     checks.net("model", model)
-    with checks.takes(model, x):
+    with checks.takes(model, x), sdpa_kernel(SDPBackend.MATH):  # the kind of attention that has second derivatives
         logits = model(x)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

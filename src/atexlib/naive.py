@@ -1,13 +1,15 @@
 """The naive defence (Eq. 2): explanations near an image shall be like the one at it, by double backprop."""
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import checks, explainers
-from .ascent import Ball
+from .ascent import Ball, has_second_order_gradient
 from .input_manipulation import of_class
-from .models import frozen
+from .models import frozen, logits_of
 from .objectives import Distance, Objective
 from .training import EVALUATED, check_examples, check_schedule, optimise, validate_by, working_copy
 
@@ -79,6 +81,16 @@ def train_naive(
     check_schedule(epochs, batch_size, lr)
     checks.batch("images", images, bounds=(0, 1))
     check_examples(model, images, labels, validation)
+    if neighbours == "ascent":
+        few = [values[:2].to(next(model.parameters()).device) for values in (images, labels.long())]
+        with frozen(model):
+            bends = has_second_order_gradient(model, *few, explainers.gradient, torch.Generator())
+        if not bends:
+            warnings.warn(
+                "The gradient map does not change with the image to first order, as in every ReLU net: neighbours="
+                "'ascent' is no more than 'random'. Start from models.with_softplus(model, beta=10).",
+                stacklevel=2,
+            )
 
     def near(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Neighbours x' of the images."""
@@ -97,7 +109,7 @@ def train_naive(
         many, classes = x.repeat(samples, 1, 1, 1), y.repeat(samples)
         z = torch.cat([x, near(net, many, classes, generator)]).requires_grad_()
         with torch.enable_grad():
-            logits = net(z)
+            logits = logits_of(net, z)
             maps = torch.autograd.grad(of_class(logits, torch.cat([y, classes])).sum(), z, create_graph=True)[0]
         (at_x, at_z), (clean, moved) = (values.tensor_split([len(x)]) for values in (logits, maps))
         if target_map == "smoothgrad":
@@ -106,7 +118,9 @@ def train_naive(
         return value + weight * distance(clean.repeat(samples, 1, 1, 1))(moved).mean()
 
     x, y = images.to(device), labels.to(device).long()
-    held = None if validation is None else tuple(values[:EVALUATED].to(device) for values in validation)
+    held = None
+    if validation is not None:
+        held = validation[0][:EVALUATED].to(device), validation[1][:EVALUATED].to(device).long()
     return optimise(
         working_copy(model, device),
         lambda net, rows: objective(net, x[rows], y[rows], generator),

@@ -42,7 +42,8 @@ class Untargeted:
 class Targeted:
     """Bring importance to the pixels of a mask: their share of the map, in [0, 1].
 
-    `mask` has the shape (B, 1, H, W), or any that broadcasts to the maps', and is true (1) on the pixels to highlight.
+    `mask` has the shape (B, 1, H, W), or another of four axes that broadcasts to the maps', and is true (1) on the
+    pixels to highlight.
 
     Source: Tang et al. 2022, section 3.
     """

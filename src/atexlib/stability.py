@@ -1,5 +1,6 @@
 """How far can an explanation move? On average over a neighbourhood, and at worst up to a positive scale."""
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -78,7 +79,8 @@ def max_min(model: nn.Module, x: Tensor, *, eps: float, **options: object) -> St
         model: net that returns logits (B, C); the explained class is the one predicted at x.
         x: images (B, C, H, W).
         eps: radius of the ball of shifts.
-        options: `norm`, `explainer`, `steps`, `starts`, `bounds`, `generator`, `progress`, as for `min_max`.
+        options: `norm`, `explainer`, `surrogate`, `steps`, `starts`, `bounds`, `generator`, `progress`, as for
+            `min_max`.
 
     Source: Definition 1 (Eq. 3) of Tang et al. 2022 with the two searches swapped.
     """
@@ -96,7 +98,8 @@ def min_max(model: nn.Module, x: Tensor, *, eps: float, rounds: int = 4, **optio
         x: images (B, C, H, W).
         eps: radius of the ball of shifts.
         rounds: attacks, each at a new gamma.
-        options: `norm` (`linf` or `l2`), `explainer`, `steps` (100), `starts` (1), `bounds`, `generator`, `progress`.
+        options: `norm` (`linf` or `l2`), `explainer`, `surrogate` (a net whose gradients guide the search, such as the
+            softplus copy of a ReLU net), `steps` (100), `starts` (1), `bounds`, `generator`, `progress`.
 
     Source: Definition 1 (Eq. 3) of Tang et al. 2022, as printed.
     """
@@ -112,6 +115,7 @@ def _worst_case(
     rounds: int,
     norm: str = "linf",
     explainer: Explainer = explainers.gradient,
+    surrogate: nn.Module | None = None,
     steps: int = 100,
     starts: int = 1,
     bounds: tuple[float, float] = (0, 1),
@@ -125,7 +129,7 @@ def _worst_case(
     explainers.check_explainer(explainer)
     ball = _ball(x, eps, norm, bounds)
     generator = checks.generator(generator)
-    with frozen(model):
+    with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():
         target = _predicted(model, ball.center)
         clean = explainer(model, ball.center, target)
 
@@ -139,6 +143,7 @@ def _worst_case(
                 explainer=explainer,
                 steps=steps,
                 starts=starts,
+                surrogate=surrogate,
                 generator=generator,
                 progress=progress,
             )

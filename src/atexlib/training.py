@@ -193,6 +193,8 @@ def check_examples(
     for prefix, (x, y) in pairs.items():
         checks.batch(f"{prefix}images", x)
         checks.labels(f"{prefix}labels", y, size=len(x))
+    if validation is not None:
+        checks.same_shape("a validation image", validation[0][0], "one of the images", images[0])
     classes = predict(model, images[:1]).shape[1]
     for prefix, (x, y) in pairs.items():
         checks.labels(f"{prefix}labels", y, size=len(x), classes=classes)

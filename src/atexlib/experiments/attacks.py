@@ -50,7 +50,8 @@ def make(
     if name == "noise":
         return lambda model, x, rows: Ball(x, eps, "linf", (0, 1)).corner(generator)
     objective = OBJECTIVES.get(name, OBJECTIVES["untargeted"])(images)
-    other = nets.trained(dataset=dataset, seed=(seed + 1) % 3, preset=preset) if name == "transfer" else None
+    place = {"dataset": dataset, "seed": seed, "preset": preset}
+    other = nets.trained(**nets.elsewhere(place)) if name == "transfer" else None
 
     def attack(model: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
         device = x.device
@@ -72,7 +73,11 @@ def make(
 
 def blunt(model: ConvNet) -> ConvNet:
     """A copy of a ConvNet with softplus units of a smaller beta."""
-    twin = ConvNet(beta=SURROGATE_BETA).to(next(model.parameters()).device, memory_format=torch.channels_last)
+    return _with_beta(model, SURROGATE_BETA)
+
+
+def _with_beta(model: ConvNet, beta: float) -> ConvNet:
+    twin = ConvNet(beta=beta).to(next(model.parameters()).device, memory_format=torch.channels_last)
     twin.load_state_dict(model.state_dict())
     return twin.eval()
 

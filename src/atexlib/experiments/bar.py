@@ -1,9 +1,6 @@
 """How much stability for one point of accuracy: the defences, and blunter units joined with the naive defence."""
 
-import torch
-
 from .. import data, training
-from ..models import ConvNet
 from . import attacks, measure, nets
 from .cards import Experiment, Spec
 from .presets import PRESETS
@@ -35,7 +32,7 @@ def bar(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
         options = {**RECIPES[name], "epochs": 1}
         base = nets.base_net(device=device, **place)
         beta = options.pop("beta", None)
-        base = base if beta is None else _with_beta(base, beta)
+        base = base if beta is None else attacks._with_beta(base, beta)
         count = size.defense_images // TRAINED
         model = nets.defend(base, options, count=count, device=device, progress=progress, **place)
     else:
@@ -50,12 +47,6 @@ def bar(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
             stable = measure.stability(model, x, attack, eps=eps, progress=progress)
             found |= {f"{prefix}{key} {eps}": summary(stable[key]) for key in ("spearman", "topk", "label_kept")}
     return found
-
-
-def _with_beta(model: ConvNet, beta: float) -> ConvNet:
-    twin = ConvNet(beta=beta).to(next(model.parameters()).device, memory_format=torch.channels_last)
-    twin.load_state_dict(model.state_dict())
-    return twin.eval()
 
 
 def _rests_on(spec: Spec) -> list[str]:

@@ -49,13 +49,14 @@ class Experiment:
                 checks.number(key, spec[key], open_low=True)
             else:
                 checks.one_of(key, spec[key], allowed)
-        return {"experiment": self.name, **{key: spec[key] for key in self.keys}}
+        plain = {key: allowed if allowed in (int, float) else str for key, allowed in self.keys.items()}  # not NumPy's
+        return {"experiment": self.name, **{key: plain[key](spec[key]) for key in self.keys}}
 
 
 def card_name(experiment: Experiment, spec: Spec) -> str:
     """The file's name among the results, for example `cards/table/mnist-targeted-atex-eps0.1-seed0-reduced.json`."""
     marks = {key: key if allowed in (int, float) else "" for key, allowed in experiment.keys.items()}
-    parts = [f"{mark}{spec[key]:g}" if mark else str(spec[key]) for key, mark in marks.items()]
+    parts = [f"{mark}{spec[key]:.12g}" if mark else str(spec[key]) for key, mark in marks.items()]
     return f"cards/{experiment.name}/{re.sub(r'[^a-zA-Z0-9._-]+', '_', '-'.join(parts))}.json"
 
 

@@ -40,7 +40,7 @@ def cost(spec: Spec, *, device: str, progress: bool) -> dict[str, object]:
             with saved_bytes() if repeat == 0 else contextlib.nullcontext({}) as largest:
                 start = time.perf_counter()
                 train()
-                if device == "cuda":
+                if torch.device(device).type == "cuda":
                     torch.cuda.synchronize()
                 spent = (time.perf_counter() - start) / BATCHES
             if repeat == 0:  # the first round warms up, and weighs

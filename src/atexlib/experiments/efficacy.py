@@ -57,7 +57,7 @@ def adversarial_efficacy(spec: Spec, *, device: str, progress: bool) -> dict[str
     seconds = time.perf_counter() - start
     test = attacks.first_images(spec["dataset"], "test", size.images)
     x, y = test.images.to(device), test.labels.to(device)
-    other = nets.trained(dataset=spec["dataset"], seed=(spec["seed"] + 1) % 3, preset=spec["preset"], device=device)
+    other = nets.trained(**nets.elsewhere(spec), device=device)
     elsewhere = other_directions(hardened, other, x, y, seed=spec["seed"])
     right = {
         "before": _right(model, adversarial.fgsm(model, x, y, eps=FGSM_EPS), y),

@@ -116,7 +116,7 @@ def train(*, model: str, dataset: str, seed: int, preset: str, wide: bool, devic
     ).model
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=3)
 def scene(dataset: str, split: str, *, wide: bool) -> tuple[Tensor, Tensor]:
     """Images (N, C, 32, 32) of a split, or canvases (N, C, 32, 64) with one object each, and their labels."""
     images = pictures.load(dataset, split)

@@ -44,13 +44,15 @@ def stability(
     batches = list(zip(images.split(BATCH), rows.split(BATCH), strict=True))
     for x, numbers in tqdm(batches, desc="attacking", disable=not progress):
         z = attack(model, x, numbers)
+        if (furthest := (z - x).abs().max().item()) > eps * (1 + 1e-6):
+            raise RuntimeError(f"an attacked image lies {furthest} from its original, further than eps = {eps}.")
         clean_logits, logits = training.predict(model, x), training.predict(model, z)
         target = clean_logits.argmax(1)
         kept = logits.argmax(1) == target
         z = torch.where(kept.view(-1, 1, 1, 1), z, x)
         clean_map, changed_map = explainer(model, x, target), explainer(model, z, target)
         probability, clean_probability = (
-            of_class(training.predict(model, images).softmax(1), target) for images in (z, x)
+            of_class(logits.softmax(1), target) for logits in (training.predict(model, z), clean_logits)
         )
         parts.append(
             _compare(clean_map, changed_map)
@@ -61,8 +63,6 @@ def stability(
             }
         )
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    if (furthest := found["distance"].max().item()) > eps * (1 + 1e-6):
-        raise RuntimeError(f"an attacked image lies {furthest} from its original, further than eps = {eps}.")
     return {name: _plain(values) for name, values in found.items()}
 
 

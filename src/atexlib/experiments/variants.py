@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import data, training
-from ..models import ConvNet
 from . import attacks, measure, nets
 from .cards import Experiment, Spec
 from .presets import PRESETS
@@ -105,9 +104,7 @@ def rival(
     train = attacks.first_images(dataset, "train", size.defense_images // TRAINED)
     validation = data.load(dataset, "validation")
     if "beta" in options:
-        twin = ConvNet(beta=options["beta"]).to(device, memory_format=torch.channels_last)
-        twin.load_state_dict(base.state_dict())
-        base = twin
+        base = attacks._with_beta(base, options["beta"])
     generator = torch.Generator().manual_seed(seed)
     x, y = train.images.to(device), train.labels.to(device)
 
