@@ -54,12 +54,12 @@ def trained(
         defense: one of DEFENSES. `none`: softplus units alone; `naive`: Eq. 2; `atex`: Eq. 4-6 with random directions;
             `atex_ascent`: our variant, whose directions climb the loss.
         seed: of the initial weights, of the order of the images and of all samples.
-        preset: one of PRESETS; None is the largest committed.
+        preset: one of PRESETS; None is the largest of which there is a net.
         device: where the net shall be.
         progress: show progress bars if it must be trained.
 
     Raises:
-        ValueError: an unknown name; preset None where nothing is committed; a corrupt file.
+        ValueError: an unknown name; preset None where there is no net; a corrupt file.
     """
     _check(dataset, defense, seed)
     device = checks.device(device)
@@ -67,9 +67,7 @@ def trained(
         preset = largest_committed(dataset=dataset, defense=defense, seed=seed)
         if preset is None:
             size = "smoke" if dataset == "digits" else "quick"
-            raise ValueError(
-                f"no net of {dataset}, {defense}, seed {seed} is there; pass preset={size!r} to train it."
-            )
+            raise ValueError(f"no net of {dataset}, {defense}, seed {seed} is there; pass preset={size!r} to train it.")
     checks.one_of("preset", preset, PRESETS)
     path = store.find(net_name(dataset=dataset, defense=defense, seed=seed, preset=preset))
     if path is not None:
@@ -242,7 +240,7 @@ def elsewhere(spec: Mapping[str, object]) -> dict[str, object]:
 
 
 def largest_committed(*, dataset: str, defense: str, seed: int) -> str | None:
-    """The largest preset of which a net is committed, or None."""
+    """The largest preset of which there is a net, committed or one's own, or None."""
     have = [name for name in PRESETS if store.find(net_name(dataset=dataset, defense=defense, seed=seed, preset=name))]
     return have[-1] if have else None
 

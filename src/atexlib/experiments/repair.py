@@ -18,7 +18,7 @@ LR = 1e-3
 WEIGHT = 0.2  # of fooling by centre-mass, which works best on this net
 FOOLED_ON = 512
 WATCHED = 1000
-SEEN = 4  # a treatment sees one in so many of a preset's images for defences: others than the fooling saw
+SEEN = 4  # a treatment sees one in so many of a preset's images: others than the fooling saw, but for digits
 TREATMENTS = ("none", "fine-tuning", "naive", "atex")
 ATTACK_EPS = 0.06
 

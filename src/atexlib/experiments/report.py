@@ -66,7 +66,7 @@ def trials(names: Sequence[str], *, dataset: str, seed: int = 0) -> pd.DataFrame
     rows = {}
     for name in names:
         for card in verdicts.found(experiment="variants", dataset=dataset, variant=name, seed=seed):
-            measured = {key: value["mean"] for key, value in card["metrics"].items() if isinstance(value, dict)}
+            measured = {key: value.get("mean") for key, value in card["metrics"].items() if isinstance(value, dict)}
             kept = {key: value for key, value in measured.items() if not key.startswith("label")}
             rows[name] = {"accuracy": card["metrics"]["accuracy"], **kept}
     return pd.DataFrame(rows).T
