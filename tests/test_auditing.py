@@ -131,16 +131,19 @@ def test_a_net_in_training_mode_is_looked_at_in_eval_mode_and_given_back(images)
 
 def test_a_net_that_cannot_be_traced_is_said_to_be_attacked_weakly(images):
     class Branching(nn.Module):
-        def __init__(self):
+        def __init__(self, unit):
             super().__init__()
-            self.net = nn.Sequential(nn.Flatten(), nn.Linear(196, 8), nn.ReLU(), nn.Linear(8, 10))
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(196, 8), unit, nn.Linear(8, 10))
 
         def forward(self, x):
             return self.net(x) if x.sum() > 0 else self.net(-x)
 
+    options = {"explainers": ["gradient"], "attacks": ["distance"], **QUICK}
     with pytest.warns(UserWarning, match="second-order"):
-        found = atexlib.audit(Branching().eval(), *images, explainers=["gradient"], attacks=["distance"], **QUICK)
+        found = atexlib.audit(Branching(nn.ReLU()).eval(), *images, **options)
     assert re.search("WEAK, and high numbers mean nothing.*cannot be traced", found.notes[0])
+    found = atexlib.audit(Branching(nn.Softplus()).eval(), *images, **options)
+    assert re.search("followed the net's own gradients.*cannot be traced", found.notes[0])
 
 
 @pytest.mark.parametrize("unit", [nn.LeakyReLU(), nn.PReLU(), nn.Hardtanh()], ids=lambda unit: type(unit).__name__)

@@ -194,13 +194,14 @@ def _surrogate(
     model: nn.Module, x: Tensor, target: Tensor, beta: float, generator: torch.Generator
 ) -> tuple[nn.Module | None, list[str]]:
     """The softplus copy of a net with ReLUs, None for a net without any or without a copy; and notes."""
-    twin, why = None, "no softplus copy differs from it (LeakyReLU, PReLU and Hardtanh have none)."
+    twin, notes, why = None, [], "no softplus copy differs from it (LeakyReLU, PReLU and Hardtanh have none)."
     try:
         twin = models.with_softplus(model, beta)
         if torch.equal(training.predict(twin, x), training.predict(model, x)):
             twin = None
     except ValueError as error:
         why = str(error)
+        notes = [f"The attacks followed the net's own gradients, which mislead if it holds ReLU units: {why}"]
     guide = model if twin is None else twin
     with models.frozen(guide):
         bends = has_second_order_gradient(guide, x, target, registry.gradient, generator)
@@ -208,17 +209,15 @@ def _surrogate(
         return None, [f"The attacks were WEAK, and high numbers mean nothing: the maps' gradients are zero, and {why}"]
     if twin is not None:
         return twin, [f"The attacks were guided by a softplus copy, beta {beta:g}."]
-    return None, []
+    return None, notes
 
 
 def _doubts(name: str, noise: Tensor, worst: Tensor) -> list[str]:
     """What speaks against an explainer's numbers, from each image's Spearman under noise and at the worst."""
     notes, constant = [], int(worst.isnan().sum())
     if constant > len(worst) / 2:
-        notes.append(
-            f"{name}: {constant} of {len(worst)} maps are constant, so their entries have no order. Grad-CAM is "
-            "constant where the layer that it reads gives 1 x 1 values."
-        )
+        counted = f"{name}: {constant} of {len(worst)} maps are constant, so their entries have no order."
+        notes.append(f"{counted} Grad-CAM is constant where the layer that it reads gives 1 x 1 values.")
     if worst.nanmean() > noise.nanmean():
         notes.append(f"{name}: random noise moved the maps further than the attacks, so these were WEAK.")
     return notes
