@@ -16,6 +16,7 @@ from .explainers import Explainer
 NORMS = ("linf", "l2")
 MOMENTUM = 0.5  # of the gradient, as in momentum iterative FGSM
 PROBES = 8  # random images of which the best becomes a start: where maps jump, luck finds what slopes do not show
+FLAT = 8  # rounding steps of the score: a slope that promises no more within the ball is rounding itself
 SLACK = 64  # rounding steps of the largest logit by which a constraint must hold: so it also holds in another batch
 
 
@@ -49,6 +50,10 @@ class Ball:
         length = torch.linalg.vector_norm(slope, dim=(1, 2, 3), keepdim=True)
         return slope / length.clamp_min(torch.finfo(slope.dtype).tiny)
 
+    def reach(self, slope: Tensor) -> Tensor:
+        """How much a linear function with this gradient can rise inside the ball (B,), the bounds aside."""
+        return self.eps * torch.linalg.vector_norm(slope, ord=1 if self.norm == "linf" else 2, dim=(1, 2, 3))
+
     def corner(self, generator: torch.Generator) -> Tensor:
         """One random image for each centre, at the distance eps: a corner of the cube, a point of the sphere."""
         return self.project(self.center + self.eps * self.steepest(_noise(self.center, generator)))
@@ -74,7 +79,9 @@ def ascend(
 
     Each step moves along the sign (L-infinity) or the direction (L2) of the gradient with momentum; the step size falls
     to zero along a cosine. An image that breaks the constraint climbs back instead: for it the step lowers the
-    violation. What is returned is, per image, the best iterate on which the constraint holds, or the centre.
+    violation. Where the slope is no more than the rounding of the score, as that of a distance is at its start, the step
+    goes in a random direction. What is returned is, per image, the best iterate on which the constraint holds, or the
+    centre.
 
     Args:
         model: frozen net that returns logits (B, C).
@@ -116,7 +123,8 @@ def ascend(
             bar.update()
             if slope is None:
                 break
-            flat = ~slope.flatten(1).any(1)
+            rounding = FLAT * torch.finfo(value.dtype).eps * value.abs().clamp_min(1)
+            flat = ball.reach(slope) <= rounding
             if flat.any():  # as a distance from the clean map is at its start: give it a random push
                 slope = torch.where(_column(flat), _noise(slope, generator), slope)
             slope = slope / slope.abs().sum((1, 2, 3), keepdim=True)

@@ -1,4 +1,4 @@
-"""How alike are two maps? Three measures, each for a batch of pairs (B, C, H, W), each returning (B,) in float64.
+"""How alike are two maps? Five measures, each for a batch of pairs (B, C, H, W), each returning (B,) in float64.
 
 All work on the values as they are handed in: the caller takes absolute values and normalises (`explainers.normalize`).
 On the CPU NumPy sorts and partitions: its vectorised code is several times as fast as torch's there.
@@ -6,6 +6,7 @@ On the CPU NumPy sorts and partitions: its vectorised code is several times as f
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import checks
@@ -48,6 +49,53 @@ def average_ranks(values: Tensor) -> Tensor:
     return torch.empty_like(place).scatter_(1, order, place)
 
 
+def kendall(a: Tensor, b: Tensor) -> Tensor:
+    """Kendall's tau-b of each pair of maps over all C*H*W entries, in [-1, 1]; a constant map gives nan, as SciPy does.
+
+    Args:
+        a: maps (B, C, H, W), floats.
+        b: maps of the same shape.
+
+    Raises:
+        ValueError: shapes that differ, empty maps, nan or infinite values.
+
+    Source: Kendall 1945. Discordant pairs are counted one binary digit of the ranks at a time, in O(N log N).
+    """
+    _check(a, b)
+    first, second = (_dense_ranks(maps.detach().flatten(1)) for maps in (a, b))
+    size = first.shape[1]
+    both = (first * (size + 1) + second).argsort(1)  # by a, among its ties by b: pairs that a ties are no inversions
+    ranks = second.gather(1, both)
+    discordant = torch.zeros(len(ranks), dtype=torch.long, device=ranks.device)
+    for digit in range(size.bit_length()):
+        # Pairs that differ first in this digit are those in one group of equal higher digits, a one before a zero.
+        order = (ranks >> (digit + 1)).argsort(dim=1, stable=True)
+        one = (ranks.gather(1, order) >> digit) & 1
+        group = ranks.gather(1, order) >> (digit + 1)
+        ones = one.cumsum(1)
+        opens = torch.cat([torch.ones_like(group[:, :1], dtype=torch.bool), group[:, 1:] != group[:, :-1]], 1)
+        before = torch.where(opens, ones - one, 0).cummax(1).values  # ones in the groups before this one
+        discordant += ((ones - before) * (1 - one)).sum(1)
+    pairs = size * (size - 1) // 2
+    tied_a, tied_b, tied_both = (_tied_pairs(v) for v in (first, second, first * (size + 1) + second))
+    concordant_less = pairs - tied_a - tied_b + tied_both - 2 * discordant
+    return (concordant_less / ((pairs - tied_a).double() * (pairs - tied_b).double()).sqrt()).clamp(-1, 1)
+
+
+def _dense_ranks(values: Tensor) -> Tensor:
+    """Whole-number ranks from 0 of each row (B, N), equal for equal entries."""
+    ordered, order = values.sort(1)
+    rises = torch.cat([torch.zeros_like(order[:, :1]), (ordered[:, 1:] != ordered[:, :-1]).long()], 1).cumsum(1)
+    return torch.empty_like(rises).scatter_(1, order, rises)
+
+
+def _tied_pairs(values: Tensor) -> Tensor:
+    """How many pairs of entries of each row (B, N) are equal (B,)."""
+    ranks = _dense_ranks(values)
+    counts = torch.zeros_like(ranks).scatter_add_(1, ranks, torch.ones_like(ranks))
+    return (counts * (counts - 1) // 2).sum(1)
+
+
 def topk_intersection(a: Tensor, b: Tensor, k: int = 50) -> Tensor:
     """Share of the k largest entries that each pair of maps has in common, in [0, 1].
 
@@ -67,6 +115,30 @@ def topk_intersection(a: Tensor, b: Tensor, k: int = 50) -> Tensor:
     _check(a, b)
     checks.count("k", k, high=a[0].numel())
     return topk_mask(b, k).flatten(1).gather(1, _largest(a, k)).sum(1).double() / k
+
+
+def lens_topk(a: Tensor, b: Tensor, k: int = 50, *, window: int = 1) -> Tensor:
+    """Share of the k largest entries of `a` that lie within `window` pixels of one of `b`'s, in [0, 1].
+
+    The distance is the larger of that in rows and that in columns, within one channel; 0 is `topk_intersection`. A map
+    that moved by a pixel counts as kept, so that random noise no longer looks as strong as an attack.
+
+    Args:
+        a: maps (B, C, H, W), floats: the clean ones.
+        b: maps of the same shape.
+        k: number of entries, at most C*H*W.
+        window: pixels.
+
+    Raises:
+        ValueError: shapes that differ, empty maps, nan or infinite values, k or window out of range.
+
+    Source: Kamath et al. 2024 (LENS-recall@k; their window for small images is 1).
+    """
+    _check(a, b)
+    checks.count("k", k, high=a[0].numel())
+    checks.count("window", window, low=0)
+    near = F.max_pool2d(topk_mask(b, k).float(), 2 * window + 1, stride=1, padding=window)
+    return near.flatten(1).gather(1, _largest(a, k)).sum(1).double() / k
 
 
 def topk_mask(maps: Tensor, k: int) -> Tensor:

@@ -41,7 +41,8 @@ def stability(
     """
     parts: list[dict[str, Tensor]] = []
     rows = torch.arange(len(images))
-    batches = list(zip(images.split(BATCH), rows.split(BATCH), strict=True))
+    size = len(images) if images.is_cuda else BATCH  # a GPU is fast when it has much to do at once
+    batches = list(zip(images.split(size), rows.split(size), strict=True))
     for x, numbers in tqdm(batches, desc="attacking", disable=not progress):
         z = attack(model, x, numbers)
         if (furthest := (z - x).abs().max().item()) > eps * (1 + 1e-6):
@@ -67,13 +68,15 @@ def stability(
 
 
 def _compare(clean: Tensor, changed: Tensor) -> dict[str, Tensor]:
-    """Spearman, top-50 intersection and SSIM (maps divided by their maximum) of absolute values."""
+    """Rank correlations, top-50 intersections and SSIM (maps divided by their maximum) of absolute values."""
     a, b = normalize(clean), normalize(changed)
     top = metrics.topk_mask(a, K)
     mass = [(normalize(maps, by="l1") * top).sum((1, 2, 3)) for maps in (clean, changed)]
     return {
         "spearman": metrics.spearman(a, b),
+        "kendall": metrics.kendall(a, b),
         "topk": metrics.topk_intersection(a, b, K),
+        "lens_topk": metrics.lens_topk(a, b, K),
         "ssim": metrics.ssim(a, b),
         "mass_lost": mass[0] - mass[1],
     }
