@@ -95,6 +95,16 @@ def labels(name: str, value: Tensor, *, size: int, classes: int | None = None) -
         raise ValueError(f"{name} holds {high}; the net has {classes} classes, so labels run from 0 to {classes - 1}.")
 
 
+def examples(name: str, value: object) -> tuple[Tensor, Tensor]:
+    """Images and labels of an `ImageSet`, a pair or a `TensorDataset`; raise for anything else."""
+    if hasattr(value, "images") and hasattr(value, "labels"):
+        return value.images, value.labels
+    pair = getattr(value, "tensors", value)
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or isinstance(value, Tensor):
+        raise ValueError(f"{name} is a {type(value).__name__}; pass an ImageSet, a pair (images, labels) or a dataset.")
+    return pair[0], pair[1]
+
+
 def generator(value: torch.Generator | None) -> torch.Generator:
     """The generator itself, or a new one with seed 0 for None; raise for anything else."""
     if value is None:
@@ -105,8 +115,10 @@ def generator(value: torch.Generator | None) -> torch.Generator:
     return value
 
 
-def device(value: str | torch.device) -> torch.device:
-    """The device; raise for an unknown one or one that this machine lacks."""
+def device(value: str | torch.device | None, model: nn.Module | None = None) -> torch.device:
+    """The device, for None the one where the model is; raise for an unknown one or one that this machine lacks."""
+    if value is None:
+        return next((weight.device for weight in model.parameters()), torch.device("cpu"))
     try:
         found = torch.device(value)
         torch.empty(0, device=found)

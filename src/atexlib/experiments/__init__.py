@@ -1,24 +1,25 @@
 """Experiments: nets and result cards at the sizes of the presets, where they come from, and what they say."""
 
-from .nets import DEFENSES, largest_committed, load_net, net_facts, net_name, save_net, train, trained
-from .presets import PRESETS, Preset
-from .runs import EXPERIMENTS, grid, load, run_all, run_or_load, status
+from . import kinds
+from .engine.kinds import KINDS, Kind, kind
+from .engine.place import Place
+from .engine.presets import PRESETS, Preset
+from .engine.results import ensure, grid, load, run_all, run_or_load, status
+from .subjects.nets import trained
 
 __all__ = [
-    "DEFENSES",
-    "EXPERIMENTS",
+    "KINDS",
     "PRESETS",
+    "Kind",
+    "Place",
     "Preset",
+    "ensure",
     "grid",
-    "largest_committed",
+    "kind",
+    "kinds",
     "load",
-    "load_net",
-    "net_facts",
-    "net_name",
     "run_all",
     "run_or_load",
-    "save_net",
     "status",
-    "train",
     "trained",
 ]

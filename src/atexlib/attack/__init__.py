@@ -1,0 +1,54 @@
+"""Attacks: on explanations by changing the input or the model, and on predictions.
+
+>>> import torch
+>>> from atexlib import attack, nets
+>>> net, x = nets.ConvNet(), torch.rand(2, 1, 28, 28)
+>>> attack.fgsm(net, x, torch.tensor([0, 1]), eps=0.1).shape
+torch.Size([2, 1, 28, 28])
+"""
+
+from .ball import NORMS, Ball
+from .fooling_losses import LOSSES, RANGES
+from .inputs import Manipulation, manipulate
+from .models import Fooled, fool, judged, shown_maps, success
+from .objectives import (
+    OBJECTIVES,
+    CenterMass,
+    Distance,
+    Objective,
+    Targeted,
+    TargetMap,
+    Untargeted,
+    available,
+    objective,
+    of_rows,
+)
+from .predictions import fgsm, loss_gradient, margin, pgd
+
+__all__ = [
+    "LOSSES",
+    "NORMS",
+    "OBJECTIVES",
+    "RANGES",
+    "Ball",
+    "CenterMass",
+    "Distance",
+    "Fooled",
+    "Manipulation",
+    "Objective",
+    "TargetMap",
+    "Targeted",
+    "Untargeted",
+    "available",
+    "fgsm",
+    "fool",
+    "judged",
+    "loss_gradient",
+    "manipulate",
+    "margin",
+    "objective",
+    "of_rows",
+    "pgd",
+    "shown_maps",
+    "success",
+]

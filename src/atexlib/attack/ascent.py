@@ -1,0 +1,184 @@
+"""Projected ascent on a score of the map: inside a ball, under a constraint on the logits, the best iterate kept."""
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .. import checks
+from ..explain.registry import Explainer
+from .ball import Ball, gaussian_like
+
+MOMENTUM = 0.5  # of the gradient, as in momentum iterative FGSM
+PROBES = 8  # random images of which the best becomes a start: where maps jump, luck finds what slopes do not show
+FLAT = 8  # rounding steps of the score: a slope that promises no more within the ball is rounding itself
+SLACK = 64  # rounding steps of the largest logit by which a constraint must hold: so it also holds in another batch
+
+
+def ascend(
+    model: nn.Module,
+    target: Tensor,
+    score: Callable[[Tensor], Tensor],
+    ball: Ball,
+    *,
+    explainer: Explainer,
+    steps: int,
+    step_size: float | None = None,
+    starts: int = 1,
+    violation: Callable[[Tensor], Tensor] | None = None,
+    surrogate: nn.Module | None = None,
+    guide_violation: Callable[[Tensor], Tensor] | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Search the ball for the images whose maps score highest; return them and their scores (B,).
+
+    Each step moves along the sign (L-infinity) or the direction (L2) of the gradient with momentum; the step size falls
+    to zero along a cosine. An image that breaks the constraint climbs back instead: for it the step lowers the
+    violation. Where the slope is no more than the rounding of the score, as that of a distance is at its start, the
+    step goes in a random direction. What is returned is, per image, the best iterate on which the constraint holds, or
+    the centre.
+
+    Args:
+        model: frozen net that returns logits (B, C).
+        target: classes to explain (B,).
+        score: maps (B, C, H, W) -> (B,), differentiable.
+        ball: where to search; the first start is its centre, each other one the best of some random corners.
+        explainer: how maps are made, called as `explainer(model, x, target, create_graph=...)`.
+        steps: gradient steps from each start.
+        step_size: first step, in the norm's units; eps if None.
+        starts: number of starts.
+        violation: logits (B, C) -> (B,), below zero where the constraint holds.
+        surrogate: net whose gradients guide the steps; scores and constraint are the model's own.
+        guide_violation: the violation as a function of the surrogate's logits, whose gradient leads back.
+        generator: CPU generator of the random starts; a new one with seed 0 if None.
+        progress: show a progress bar.
+    """
+    generator = checks.generator(generator)
+    guide = model if surrogate is None else surrogate
+    if not has_second_order_gradient(guide, ball.center, target, explainer, generator):
+        warnings.warn(
+            f"The map of {type(guide).__name__} does not change with the input to first order: its second-order "
+            "gradient is zero, as in every ReLU net, and an attack that follows it takes no step. Pass "
+            "surrogate=nets.with_softplus(model, beta=10), or attack that softplus copy itself.",
+            stacklevel=5,  # `manipulate` is wrapped
+        )
+        steps = 0
+    first = ball.eps if step_size is None else step_size
+    best, best_score = ball.center, torch.full_like(ball.center[:, 0, 0, 0], -math.inf)
+    look = functools.partial(_look, model, surrogate, target, score, violation, guide_violation, explainer)
+    bar = tqdm(total=starts * (steps + 1), desc="manipulating", disable=not progress)
+    for start in range(starts):
+        z = ball.center if start == 0 else _best_corner(look, ball, generator)
+        velocity = torch.zeros_like(z)
+        for step in range(steps + 1):
+            value, feasible, slope = look(z, with_slope=step < steps)
+            better = feasible & (value > best_score)
+            best_score = torch.where(better, value, best_score)
+            best = torch.where(_column(better), z, best)
+            bar.update()
+            if slope is None:
+                break
+            rounding = FLAT * torch.finfo(value.dtype).eps * value.abs().clamp_min(1)
+            flat = ball.reach(slope) <= rounding
+            if flat.any():  # as a distance from the clean map is at its start: give it a random push
+                slope = torch.where(_column(flat), gaussian_like(slope, generator), slope)
+            slope = slope / slope.abs().sum((1, 2, 3), keepdim=True)
+            velocity = torch.where(_column(feasible), MOMENTUM * velocity, 0) + slope
+            size = first * (1 + math.cos(math.pi * step / steps)) / 2
+            z = ball.project(z + size * ball.steepest(velocity))
+    bar.close()
+    return best, best_score
+
+
+def has_second_order_gradient(
+    model: nn.Module, x: Tensor, target: Tensor, explainer: Explainer, generator: torch.Generator
+) -> bool:
+    """Whether the map depends on x to first order, for any image: tested along one random direction of the map."""
+    x = x.detach().requires_grad_()
+    maps = explainer(model, x, target, create_graph=True)
+    if not maps.requires_grad:
+        return False
+    slope = torch.autograd.grad((maps * gaussian_like(maps, generator)).sum(), x, allow_unused=True)[0]
+    return slope is not None and bool(slope.any())
+
+
+def _look(
+    model: nn.Module,
+    surrogate: nn.Module | None,
+    target: Tensor,
+    score: Callable[[Tensor], Tensor],
+    violation: Callable[[Tensor], Tensor] | None,
+    guide_violation: Callable[[Tensor], Tensor] | None,
+    explainer: Explainer,
+    z: Tensor,
+    *,
+    with_slope: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Score (B,), feasibility (B,) and, if asked for, the gradient to follow (B, C, H, W) at z."""
+    if surrogate is None and with_slope:
+        z = z.detach().requires_grad_()
+        maps, logits = _map_and_logits(model, z, target, explainer)
+        value, excess, feasible = _judge(score(maps), logits, violation)
+        return value.detach(), feasible, _slope(torch.where(feasible, value, -excess), z)
+    maps = explainer(model, z.detach(), target)
+    with torch.no_grad():
+        value, _, feasible = _judge(score(maps), model(z), violation)
+    if not with_slope:
+        return value, feasible, None
+    z = z.detach().requires_grad_()
+    maps, logits = _map_and_logits(surrogate, z, target, explainer)
+    guide, excess, _ = _judge(score(maps), logits, guide_violation)
+    return value, feasible, _slope(torch.where(feasible, guide, -excess), z)
+
+
+def _judge(
+    value: Tensor, logits: Tensor, violation: Callable[[Tensor], Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The score, by how much the constraint is broken, and whether it holds; (B,) each."""
+    if violation is None:
+        return value, torch.zeros_like(value), torch.ones_like(value, dtype=torch.bool)
+    excess = violation(logits)
+    slack = SLACK * torch.finfo(logits.dtype).eps * (1 + logits.detach().abs().amax(1))
+    return value, excess, excess < -slack
+
+
+def _slope(climb: Tensor, z: Tensor) -> Tensor:
+    return torch.autograd.grad(climb.sum(), z)[0].nan_to_num(0, 0, 0)
+
+
+def _best_corner(look: Callable[..., tuple], ball: Ball, generator: torch.Generator) -> Tensor:
+    """For each image the random corner with the highest score among those on which the constraint holds."""
+    z = ball.corner(generator)
+    best = torch.full_like(z[:, 0, 0, 0], -math.inf)
+    for probe in range(PROBES):
+        corner = z if probe == 0 else ball.corner(generator)
+        value, feasible, _ = look(corner, with_slope=False)
+        better = feasible & (value > best)
+        best = torch.where(better, value, best)
+        z = torch.where(_column(better), corner, z)
+    return z
+
+
+def _map_and_logits(model: nn.Module, z: Tensor, target: Tensor, explainer: Explainer) -> tuple[Tensor, Tensor]:
+    """The map with its graph, and the logits that the explainer computed at z on its way (or else one more pass)."""
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if inputs and inputs[0] is z and output.requires_grad:
+            seen.append(output)
+
+    handle = model.register_forward_hook(keep)
+    try:
+        maps = explainer(model, z, target, create_graph=True)
+    finally:
+        handle.remove()
+    return maps, seen[0] if seen else model(z)
+
+
+def _column(per_image: Tensor) -> Tensor:
+    return per_image.view(-1, 1, 1, 1)

@@ -1,0 +1,52 @@
+"""The ball around an image that an attack may search."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NORMS = ("linf", "l2")
+
+
+@dataclass(frozen=True)
+class Ball:
+    """All images within `eps` of the centres (B, C, H, W) in `norm`, and within `bounds`."""
+
+    center: Tensor
+    eps: float
+    norm: str
+    bounds: tuple[float, float]
+
+    def project(self, z: Tensor) -> Tensor:
+        """Each image moved into the ball: to the nearest point, up to what clipping to the bounds adds."""
+        # Rounding x + shift must not carry a pixel past eps: hence a radius smaller by a few units in the last place.
+        largest = max(abs(self.bounds[0]), abs(self.bounds[1])) + self.eps
+        count = 1 if self.norm == "linf" else z[0].numel() ** 0.5  # in a length the pixels' roundings add up
+        radius = max(0.0, self.eps - 4 * torch.finfo(z.dtype).eps * largest * count)
+        shift = z - self.center
+        if self.norm == "linf":
+            shift = shift.clamp(-radius, radius)
+        else:
+            length = torch.linalg.vector_norm(shift, dim=(1, 2, 3), keepdim=True)
+            shift = shift * (radius / length.clamp_min(radius + torch.finfo(z.dtype).tiny))
+        return (self.center + shift).clamp(*self.bounds)
+
+    def steepest(self, slope: Tensor) -> Tensor:
+        """The direction of length one in the norm along which a function with this gradient rises fastest."""
+        if self.norm == "linf":
+            return slope.sign()
+        length = torch.linalg.vector_norm(slope, dim=(1, 2, 3), keepdim=True)
+        return slope / length.clamp_min(torch.finfo(slope.dtype).tiny)
+
+    def reach(self, slope: Tensor) -> Tensor:
+        """How much a linear function with this gradient can rise inside the ball (B,), the bounds aside."""
+        return self.eps * torch.linalg.vector_norm(slope, ord=1 if self.norm == "linf" else 2, dim=(1, 2, 3))
+
+    def corner(self, generator: torch.Generator) -> Tensor:
+        """One random image for each centre, at the distance eps: a corner of the cube, a point of the sphere."""
+        return self.project(self.center + self.eps * self.steepest(gaussian_like(self.center, generator)))
+
+
+def gaussian_like(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers of a tensor's shape, dtype and device, drawn on the CPU."""
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)

@@ -1,0 +1,220 @@
+"""Manipulating an input: change the explanation, keep the prediction (Eq. 1 of Tang et al. 2022)."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks
+from ..explain import registry
+from ..explain.registry import Explainer
+from ..nets.running import frozen, logits_of, of_class
+from .ascent import ascend
+from .ball import NORMS, Ball
+from .objectives import Objective, of_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Manipulation:
+    """What a manipulation found, one entry an image."""
+
+    x: Tensor
+    """Manipulated images (B, C, H, W)."""
+    target: Tensor
+    """Explained classes (B,), those predicted for the clean images."""
+    clean_map: Tensor
+    """Explanations of the clean images."""
+    map: Tensor
+    """Explanations of the manipulated images, of the same classes."""
+    clean_score: Tensor
+    """The objective on the clean maps (B,)."""
+    score: Tensor
+    """The objective on the manipulated maps (B,)."""
+    label_kept: Tensor
+    """Whether the predicted class is the same (B,)."""
+    prediction_shift: Tensor
+    """`|p_c(x') - p_c(x)|` of the softmax probability (B,)."""
+    logit_shift: Tensor
+    """`|f_c(x') - f_c(x)|` of the logit (B,)."""
+    distance: Tensor
+    """`||x' - x||` in the norm of the attack (B,)."""
+    unchanged: Tensor
+    """True where nothing in the ball was found to score higher, so that x' is x (B,)."""
+
+
+@torch.enable_grad()
+def manipulate(
+    model: nn.Module,
+    x: Tensor,
+    objective: Objective,
+    *,
+    eps: float,
+    norm: str = "linf",
+    explainer: str | Explainer = "gradient",
+    steps: int = 100,
+    step_size: float | None = None,
+    prediction_tolerance: float | None = None,
+    bounds: tuple[float, float] = (0, 1),
+    starts: int = 1,
+    surrogate: nn.Module | None = None,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> Manipulation:
+    """Search each image's neighbourhood for the input whose explanation scores highest while the prediction stays.
+
+    Maximises objective(phi(f_c, x')) subject to `||x' - x|| <= eps`, argmax f(x') = argmax f(x) and, where
+    `prediction_tolerance` is given, `|p_c(x') - p_c(x)| <= prediction_tolerance`. An image for which nothing better is
+    found comes back unchanged and flagged. The net is used in eval mode and given back as it was.
+
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> found = attack.manipulate(nets.ConvNet(), torch.rand(2, 1, 28, 28), attack.Untargeted(k=50), eps=0.1, steps=2)
+    >>> bool(found.label_kept.all()), bool((found.distance <= 0.1).all())
+    (True, True)
+
+    Args:
+        model: net that returns logits (B, C).
+        x: clean images (B, C, H, W), floats inside `bounds`.
+        objective: `Untargeted`, `Targeted`, `CenterMass`, `TargetMap`, `Distance`, or any function that takes the clean
+            maps and returns a function maps -> (B,).
+        eps: radius of the ball, in the units of x (L-infinity: largest change of a pixel).
+        norm: `linf` or `l2`.
+        explainer: its name, or a function with the same arguments (`functools.partial` sets options).
+        steps: gradient steps from each start.
+        step_size: first step; it falls to zero along a cosine. eps if None.
+        prediction_tolerance: most that the probability of the explained class may shift; None asks for the label alone.
+        bounds: lowest and highest pixel value.
+        starts: the first start is x itself; each other one is the best of eight random corners of the ball.
+        surrogate: net whose second derivatives guide the search, for example `nets.with_softplus(model, beta)` for a
+            ReLU net; scores, constraints and the result are the model's own.
+        batch_size: images attacked at once, which bounds the memory; all of them if None. A function of your own as
+            the objective then gets the clean maps of each batch in turn.
+        generator: CPU generator of the random starts; a new one with seed 0 if None.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: x or a number out of range, an objective that does not fit the maps.
+
+    Warns:
+        UserWarning: once, if the second-order gradient is zero for the whole batch, as in ReLU nets.
+
+    Source: Tang et al. 2022, Eq. 1.
+    """
+    checks.interval("bounds", bounds)
+    checks.batch("x", x, bounds=bounds)
+    checks.number("eps", eps)
+    checks.one_of("norm", norm, NORMS)
+    checks.count("steps", steps)
+    checks.count("starts", starts)
+    if step_size is not None:
+        checks.number("step_size", step_size, open_low=True)
+    if prediction_tolerance is not None:
+        checks.number("prediction_tolerance", prediction_tolerance, high=1)
+    explainer = registry.find(explainer)
+    if batch_size is not None:
+        checks.count("batch_size", batch_size)
+    checks.net("model", model)
+    if surrogate is not None:
+        checks.net("surrogate", surrogate)
+    if not callable(objective) or isinstance(objective, type):
+        raise ValueError(f"objective is {objective!r}; pass an instance, for example Untargeted(k=50).")
+    generator = checks.generator(generator)
+    effort = {"steps": steps, "step_size": step_size, "starts": starts, "generator": generator, "progress": progress}
+    parts = [
+        _manipulate(
+            model,
+            Ball(x[rows].detach(), eps, norm, bounds),
+            objective if batch_size is None else of_rows(objective, rows),
+            explainer=explainer,
+            tolerance=prediction_tolerance,
+            surrogate=surrogate,
+            **effort,
+        )
+        for rows in torch.arange(len(x)).split(batch_size or len(x))
+    ]
+    return Manipulation(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Manipulation)))
+
+
+def _manipulate(
+    model: nn.Module,
+    ball: Ball,
+    objective: Objective,
+    *,
+    explainer: Explainer,
+    tolerance: float | None,
+    surrogate: nn.Module | None,
+    **effort: object,
+) -> Manipulation:
+    x = ball.center
+    with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():
+        with torch.no_grad():
+            clean_logits = logits_of(model, x)
+        target = clean_logits.argmax(1)
+        clean_map = explainer(model, x, target)
+        score = objective(clean_map)
+        if not callable(score):
+            raise ValueError(f"objective {objective!r} returned {score!r}; it must return a function maps -> (B,).")
+        clean_score = score(clean_map)
+        if not isinstance(clean_score, Tensor) or clean_score.shape != target.shape:
+            raise ValueError(f"objective {objective!r} must score one number an image, shape ({len(x)},).")
+        violation = prediction_violation(clean_logits, target, tolerance)
+        guide_violation = None
+        if surrogate is not None:  # its logits differ from the model's: measure its shift from its own clean ones
+            with torch.no_grad():
+                guide_violation = prediction_violation(logits_of(surrogate, x), target, tolerance)
+        best, best_score = ascend(
+            model,
+            target,
+            score,
+            ball,
+            explainer=explainer,
+            violation=violation,
+            surrogate=surrogate,
+            guide_violation=guide_violation,
+            **effort,
+        )
+        with torch.no_grad():
+            holds = violation(model(best)) < 0
+        best = torch.where((holds & (best_score > clean_score)).view(-1, 1, 1, 1), best, x)
+        changed_map = explainer(model, best, target)
+        with torch.no_grad():
+            logits = model(best)
+    probability, clean_probability = (of_class(values.softmax(1), target) for values in (logits, clean_logits))
+    shift = (best - x).flatten(1)
+    return Manipulation(
+        x=best,
+        target=target,
+        clean_map=clean_map,
+        map=changed_map,
+        clean_score=clean_score,
+        score=score(changed_map),
+        label_kept=logits.argmax(1) == target,
+        prediction_shift=(probability - clean_probability).abs(),
+        logit_shift=(of_class(logits, target) - of_class(clean_logits, target)).abs(),
+        distance=shift.abs().amax(1) if ball.norm == "linf" else torch.linalg.vector_norm(shift, dim=1),
+        unchanged=~shift.any(1),
+    )
+
+
+def prediction_violation(
+    clean_logits: Tensor, target: Tensor, tolerance: float | None = None
+) -> Callable[[Tensor], Tensor]:
+    """The prediction constraint as a function of logits (B, C): below zero where the prediction stays, (B,).
+
+    It is the margin by which another class beats the target's logit or, with a tolerance, the larger of that and
+    `|p_c(x') - p_c(x)| - tolerance`.
+    """
+    clean_probability = of_class(clean_logits.softmax(1), target)
+
+    def violation(logits: Tensor) -> Tensor:
+        rivals = logits.scatter(1, target.unsqueeze(1), -torch.inf).amax(1)
+        margin = rivals - of_class(logits, target)
+        if tolerance is None:
+            return margin
+        shift = (of_class(logits.softmax(1), target) - clean_probability).abs()
+        return torch.maximum(margin, shift - tolerance)
+
+    return violation

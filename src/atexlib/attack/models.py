@@ -1,0 +1,259 @@
+"""Manipulating a model: fine-tune it until its explanations lie while its predictions stay (fooling)."""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .. import checks
+from ..explain.heatmaps import one_channel, scaled
+from ..explain.registry import Explainer, find
+from ..maps import alike
+from ..nets.running import accuracy, predict
+from ..nets.training import Examples, check_examples
+from .fooling_losses import LOSSES, RANGES, Maps, fading, measured_loss
+
+CHUNK = 100  # images explained at once where no graph is kept
+
+
+@dataclass(frozen=True)
+class Fooled:
+    """A fooled net, and how it came about."""
+
+    model: nn.Module
+    history: list[dict[str, float]]
+    """Step and accuracy, at the start and at each look; from the first look on, cross entropy and fooling loss too."""
+    stopped: bool
+    """Whether the accuracy fell below its bound, so that the run ended early with the net of the look before."""
+
+
+def fool(
+    model: nn.Module,
+    data: Examples,
+    *,
+    loss: str = "location",
+    explainer: str | Explainer = "lrp",
+    layer: str | None = None,
+    weight: float = 1.0,
+    keep_alive: float = 1.0,
+    classes: tuple[int, int] | None = None,
+    fool_set: Examples | None = None,
+    validation: Examples | None = None,
+    min_accuracy: float = 0.0,
+    steps: int = 100,
+    look_every: int = 10,
+    batch_size: int = 32,
+    fool_batch_size: int | None = None,
+    lr: float = 1e-4,
+    device: str | torch.device | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> Fooled:
+    """Fine-tune a copy of a net: cross entropy plus `weight` times a loss that asks for wrong explanations.
+
+    The net stays in eval mode, so the statistics of batch norm are frozen. Adam.
+
+    Args:
+        model: trained net that returns logits (B, C); it stays as it was.
+        data: an ImageSet, a pair or a TensorDataset of images (N, C, H, W) and labels (N,), for the cross entropy.
+        loss: one of LOSSES. `active` swaps the maps of two classes on images that hold both.
+        explainer: whose maps shall lie: its name, or a function like those of `explain`.
+        layer: for `lrp`, `grad_cam` and `gradient`, the module to read at; its map should be at least 8 x 8.
+        weight: lambda, weight of the fooling loss; 0 is the control, the same training without a lie.
+        keep_alive: weight, within the fooling loss, of a penalty on maps that die (`fading`), our addition; 0 leaves it
+            out, and then Grad-CAM's top-k and centre-mass losses are often lowered by maps that show nothing.
+        classes: the two classes of `active`.
+        fool_set: images and labels whose explanations are changed; the first ones if None.
+        validation: images and labels on which accuracy is watched; the first ones if None.
+        min_accuracy: stop, and keep the net of the last look, once accuracy falls below this.
+        steps: steps of Adam.
+        look_every: steps between two looks at the accuracy.
+        batch_size: images in a batch for the cross entropy; large ones spoil less accuracy.
+        fool_batch_size: images in a batch of the fool set; as many if None.
+        lr: first learning rate of Adam; it falls to zero along a cosine, so that accuracy recovers.
+        device: where to train, the fooled net stays there; where the net is if None.
+        generator: CPU generator that draws the batches; a new one with seed 0 if None.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: a wrong shape, type or range; an unknown name; `active` without two different classes; a loss that
+            is not finite.
+
+    Source: Heo et al. 2019, Eq. 1 and section 4.
+    """
+    _check_names(loss, explainer, classes)
+    checks.number("weight", weight)
+    checks.number("keep_alive", keep_alive)
+    checks.number("lr", lr, open_low=True)
+    checks.number("min_accuracy", min_accuracy, high=1.0)
+    for name, value in {"steps": steps, "look_every": look_every, "batch_size": batch_size}.items():
+        checks.count(name, value)
+    if fool_batch_size is not None:
+        checks.count("fool_batch_size", fool_batch_size)
+    checks.net("model", model)
+    generator, device = checks.generator(generator), checks.device(device, model)
+    (images, labels), validation = check_examples(model, data, validation)
+    if fool_set is not None:
+        fool_set = checks.examples("fool_set", fool_set)
+        checks.batch("the fool set's images", fool_set[0])
+        checks.same_shape("an image of the fool set", fool_set[0][0], "one of the images", images[0])
+        checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]))
+        many = predict(model, images[:1]).shape[1]
+        checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]), classes=many)
+    images, labels = images.to(device), labels.to(device).long()
+    chosen, wanted = (images, labels) if fool_set is None else (fool_set[0].to(device), fool_set[1].to(device).long())
+    watched = (images, labels) if validation is None else validation
+    net = copy.deepcopy(model).to(device).eval()
+    where = {"explainer": explainer, "layer": layer, "classes": classes}
+    originals, peaks = _maps_and_peaks(net, chosen, wanted, **where)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    draw_images = _batches(len(images), batch_size, generator)
+    draw_chosen = _batches(len(chosen), fool_batch_size or batch_size, generator)
+    history = [{"step": 0, "accuracy": accuracy(net, *watched)}]
+    kept, stopped = copy.deepcopy(net.state_dict()), False
+    bar = tqdm(range(1, steps + 1), desc="fooling", disable=not progress)
+    for step in bar:
+        rows, others = next(draw_images), next(draw_chosen)
+        fidelity = F.cross_entropy(net(images[rows]), labels[rows])
+        fooling = torch.zeros((), device=device)
+        if weight > 0:
+            maps, now = _maps_and_peaks(net, chosen[others], wanted[others], create_graph=True, **where)
+            fooling = LOSSES[loss](maps, originals[others]).mean() + keep_alive * fading(now, peaks[others]).mean()
+        total = fidelity + weight * fooling
+        if not math.isfinite(total.item()):
+            raise ValueError(
+                f"the loss of step {step} is {total.item()}; lower lr (now {lr}) or weight (now {weight})."
+            )
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        schedule.step()
+        if step % look_every == 0 or step == steps:
+            entry = {"step": step, "cross_entropy": fidelity.item(), "fooling": fooling.item()}
+            history.append(entry | {"accuracy": accuracy(net, *watched)})
+            bar.set_postfix({"fooling": f"{fooling.item():.3f}", "accuracy": f"{history[-1]['accuracy']:.3f}"})
+            if history[-1]["accuracy"] < min_accuracy:
+                net.load_state_dict(kept)
+                stopped = True
+                break
+            kept = copy.deepcopy(net.state_dict())
+    bar.close()
+    return Fooled(net, history, stopped)
+
+
+def shown_maps(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    explainer: str | Explainer,
+    layer: str | None = None,
+    classes: tuple[int, int] | None = None,
+    create_graph: bool = False,
+) -> Maps:
+    """Heat maps of the labels' classes (B, 1, h, w), or of two given classes (B, 2, h, w)."""
+    checks.batch("x", x)
+    checks.labels("labels", labels, size=len(x))
+    return _maps_and_peaks(
+        model, x, labels, explainer=explainer, layer=layer, classes=classes, create_graph=create_graph
+    )[0]
+
+
+def _maps_and_peaks(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    explainer: str | Explainer,
+    layer: str | None,
+    classes: tuple[int, int] | None,
+    create_graph: bool = False,
+) -> tuple[Maps, Tensor]:
+    """Heat maps as `shown_maps` gives them, and the largest value (B, K) of each before it was cut and scaled."""
+    targets = [labels] if classes is None else [torch.full_like(labels, c) for c in classes]
+    options = {"explainer": explainer, "layer": layer, "create_graph": create_graph}
+    size = len(x) if create_graph else CHUNK
+    raw = [
+        torch.cat([one_channel(model, *part, **options) for part in zip(x.split(size), y.split(size), strict=True)])
+        for y in targets
+    ]
+    peaks = torch.stack([maps.amax((1, 2, 3)) for maps in raw], dim=1)
+    return torch.cat([scaled(maps, explainer=explainer) for maps in raw], dim=1), peaks
+
+
+def success(
+    model: nn.Module,
+    fooled: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    loss: str,
+    explainer: str | Explainer,
+    layer: str | None = None,
+    classes: tuple[int, int] | None = None,
+) -> Mapping[str, Tensor]:
+    """Did fooling work on these images? One value an image (B,) for each measure.
+
+    Args:
+        model: the net before.
+        fooled: the net after.
+        images: (B, C, H, W), none of which the fooling has seen.
+        labels: classes (B,) to shown_maps.
+        loss: one of LOSSES.
+        explainer: whose maps are judged; one that the fooling did not use shows transfer.
+        layer: for `lrp`, `grad_cam` and `gradient`, the module to read at.
+        classes: the two classes of `active`.
+
+    Returns:
+        `test_loss`; `success`, whether it lies in RANGES[loss] and the map is alive before and after; `dead` and
+        `dead_before`; `spearman` and `ssim` of the maps before and after (of the first class for `active`).
+
+    Raises:
+        ValueError: an unknown name; `active` without two different classes; images or labels of a wrong shape or type.
+    """
+    _check_names(loss, explainer, classes)
+    checks.batch("images", images)
+    checks.labels("labels", labels, size=len(images))
+    where = {"explainer": explainer, "layer": layer, "classes": classes}
+    return judged(*(shown_maps(net, images, labels, **where) for net in (model, fooled)), loss=loss)
+
+
+def judged(before: Maps, after: Maps, *, loss: str) -> Mapping[str, Tensor]:
+    """What `success` gives, of heat maps before and after, in [0, 1]: (B, 1, h, w), or (B, 2, h, w) for `active`."""
+    checks.one_of("loss", loss, LOSSES)
+    checks.batch("before", before)
+    checks.batch("after", after)
+    checks.same_shape("after", after, "before", before)
+    # Scaled, a living map reaches one; a dead one is zeros.
+    dead_before, dead = (maps.amax((2, 3)).amin(1) == 0 for maps in (before, after))
+    value = measured_loss(loss, after, before)
+    low, high = RANGES[loss]
+    return {
+        "test_loss": value.masked_fill(dead | dead_before, torch.nan),
+        "success": (value >= low) & (value <= high) & ~dead & ~dead_before,
+        "dead": dead,
+        "dead_before": dead_before,
+        "spearman": alike.spearman(before[:, :1], after[:, :1]),
+        "ssim": alike.ssim(before[:, :1], after[:, :1]),
+    }
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield from torch.randperm(count, generator=generator).split(size)
+
+
+def _check_names(loss: str, explainer: str | Explainer, classes: tuple[int, int] | None) -> None:
+    checks.one_of("loss", loss, LOSSES)
+    find(explainer)
+    pair = isinstance(classes, tuple | list) and len(classes) == 2 and classes[0] != classes[1]
+    if (loss == "active") != (classes is not None) or (classes is not None and not pair):
+        raise ValueError(f"classes is {classes!r} with the loss {loss!r}; pass two different classes for active alone.")
+    for number in classes or ():
+        checks.count("a class", number, low=0)

@@ -1,0 +1,149 @@
+"""Attacks on the prediction: FGSM and PGD."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import checks
+from ..nets.running import frozen, logits_of, predict
+from .ball import NORMS, Ball
+
+BATCH = 250
+
+
+def loss_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of each image's cross entropy by the image: the direction of FGSM before its sign is taken.
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W).
+        labels: true classes (B,).
+
+    Raises:
+        ValueError: images or labels of a wrong shape, type or range.
+
+    Source: Tang et al. 2022, Theorem 1 (there it is called delta).
+    """
+    _check(model, x, labels)
+    return _logits_and_slope(model, x, labels)[1]
+
+
+def fgsm(
+    model: nn.Module, x: Tensor, labels: Tensor, *, eps: float, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Tensor:
+    """Fast gradient sign method: one step of `eps` along the sign of the loss gradient, clipped to the bounds.
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (N, C, H, W), worked through batch by batch.
+        labels: true classes (N,).
+        eps: largest change of a pixel.
+        bounds: smallest and largest value of a pixel.
+
+    Returns:
+        Images (N, C, H, W).
+
+    Raises:
+        ValueError: images or labels of a wrong shape, type or range; a negative eps.
+
+    Source: Goodfellow et al. 2015.
+    """
+    checks.number("eps", eps)
+    _check(model, x, labels, bounds)
+    x = x.detach()
+    parts = zip(x.split(BATCH), labels.split(BATCH), strict=True)
+    slopes = torch.cat([_logits_and_slope(model, z, y)[1] for z, y in parts])
+    return Ball(x, eps, "linf", bounds).project(x + eps * slopes.sign())
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    steps: int = 20,
+    step_size: float | None = None,
+    starts: int = 1,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Projected gradient descent: many small steps up the loss; of all iterates the one with the smallest margin.
+
+    The margin is the label's logit minus the largest other one, so if any iterate is misclassified, what is returned
+    is. The first start is x itself, each other one a random corner of the ball.
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (N, C, H, W), worked through batch by batch.
+        labels: true classes (N,).
+        eps: radius of the ball.
+        norm: `linf` or `l2`.
+        steps: gradient steps from each start.
+        step_size: length of a step in the norm; 2.5 eps / steps if None.
+        starts: number of starts.
+        bounds: smallest and largest value of a pixel.
+        generator: CPU generator of the starts; a new one with seed 0 if None.
+
+    Returns:
+        Images (N, C, H, W).
+
+    Raises:
+        ValueError: images or labels of a wrong shape, type or range; numbers out of range; an unknown norm.
+
+    Source: Madry et al. 2018.
+    """
+    checks.number("eps", eps)
+    checks.one_of("norm", norm, NORMS)
+    checks.count("steps", steps)
+    checks.count("starts", starts)
+    if step_size is not None:
+        checks.number("step_size", step_size, open_low=True)
+    generator = checks.generator(generator)
+    _check(model, x, labels, bounds)
+    length = 2.5 * eps / steps if step_size is None else step_size
+    parts = zip(x.detach().split(BATCH), labels.split(BATCH), strict=True)
+    return torch.cat(
+        [_descend(model, Ball(z, eps, norm, bounds), y, steps, length, starts, generator) for z, y in parts]
+    )
+
+
+def _descend(
+    model: nn.Module, ball: Ball, labels: Tensor, steps: int, length: float, starts: int, generator: torch.Generator
+) -> Tensor:
+    best, smallest = ball.center, torch.full_like(ball.center[:, 0, 0, 0], torch.inf)
+    for start in range(starts):
+        z = ball.center if start == 0 else ball.corner(generator)
+        for step in range(steps + 1):
+            logits, slope = _logits_and_slope(model, z, labels)
+            value = margin(logits, labels)
+            best = torch.where((value < smallest).view(-1, 1, 1, 1), z, best)
+            smallest = torch.minimum(value, smallest)
+            if step < steps:
+                z = ball.project(z + length * ball.steepest(slope))
+    return best
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The label's logit minus the largest other one (B,), from logits (B, C): below 0 where the prediction is wrong."""
+    own = F.one_hot(labels.to(logits.device).long(), logits.shape[1]).bool()
+    return logits[own] - logits.masked_fill(own, -torch.inf).amax(1)
+
+
+def _logits_and_slope(model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    with frozen(model), torch.enable_grad():
+        z = x.detach().requires_grad_()
+        logits = logits_of(model, z)
+        # In float32 the probability of a sure net is 1, and the largest part of the gradient would be rounded away.
+        loss = F.cross_entropy(logits.double(), labels.to(logits.device).long(), reduction="sum")
+        return logits.detach(), torch.autograd.grad(loss, z)[0]
+
+
+def _check(model: nn.Module, x: Tensor, labels: Tensor, bounds: tuple[float, float] | None = None) -> None:
+    checks.net("model", model)
+    if bounds is not None:
+        checks.interval("bounds", bounds)
+    checks.batch("x", x, bounds=bounds)
+    checks.labels("labels", labels, size=len(x))
+    checks.labels("labels", labels, size=len(x), classes=predict(model, x[:1]).shape[1])

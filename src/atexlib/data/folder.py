@@ -1,0 +1,64 @@
+"""A folder of class folders with pictures, the ImageNet kind."""
+
+import os
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from .. import checks
+from .registry import ImageSet
+
+
+def load_folder(path: str | Path, *, size: int, per_class: int | None = None, progress: bool = False) -> ImageSet:
+    """Load a tree with one folder per class, the ImageNet kind: `path/class name/picture.jpg`.
+
+    Each picture is turned to RGB, its shorter side is resized to `size`, and the centre square is kept.
+
+    Args:
+        path: the folder of the class folders (so `.../train`, not its parent).
+        size: side of the images, in pixels.
+        per_class: keep at most so many pictures of each class, the first by name.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no such folder, a class without pictures, a picture that cannot be read.
+    """
+    checks.count("size", size)
+    if per_class is not None:
+        checks.count("per_class", per_class)
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path is {path!r}; pass the name of a folder.")
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(f"{path} is not a folder; pass one that holds a folder of pictures for each class.")
+    to_square = v2.Compose(
+        [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    )
+    try:
+        folder = datasets.ImageFolder(path, transform=to_square, loader=_read_picture)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is not a tree of class folders with pictures in each: {error}") from error
+    targets = torch.tensor(folder.targets)
+    if per_class is not None:
+        rank = torch.arange(len(targets)) - torch.searchsorted(targets, targets)  # place within its own class
+        folder, targets = Subset(folder, (rank < per_class).nonzero()[:, 0].tolist()), targets[rank < per_class]
+        classes = folder.dataset.classes
+    else:
+        classes = folder.classes
+    batches = tqdm(DataLoader(folder, batch_size=256), desc=f"reading {path.name}", disable=not progress)
+    return ImageSet(torch.cat([images for images, _ in batches]), targets, path.name, tuple(classes))
+
+
+def _read_picture(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            if picture.mode.startswith(("I", "F")):  # turning it to RGB would cut it off at 255
+                raise ValueError(f"{path} has more than 8 bits a channel (mode {picture.mode}); save it with 8 bits.")
+            return picture.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a readable picture ({error}); replace it or take it away.") from error

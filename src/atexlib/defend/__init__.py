@@ -1,0 +1,29 @@
+"""Defences: trainers `NAME(model, data, *, eps, epochs, ...)` that return a `Fitted` copy of the net.
+
+>>> from atexlib import data, defend, nets
+>>> few = data.load("digits", "train").first(40)
+>>> defend.naive(nets.ConvNet(), few, eps=0.1, epochs=1).best_epoch
+1
+"""
+
+from .adversarial import adversarial_training
+from .atex import atex, distillation, smooth_maps
+from .naive import naive
+from .neighbors import along, orthogonal, orthogonal_ascent, remove_component
+from .registry import DEFENSES, Defense, available, defense
+
+__all__ = [
+    "DEFENSES",
+    "Defense",
+    "adversarial_training",
+    "along",
+    "atex",
+    "available",
+    "defense",
+    "distillation",
+    "naive",
+    "orthogonal",
+    "orthogonal_ascent",
+    "remove_component",
+    "smooth_maps",
+]

@@ -1,0 +1,60 @@
+"""The register of defences: a decorator at the trainer's definition enters one or more, everything else reads it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..nets.training import Fitted
+
+Trainer = Callable[..., Fitted]
+
+
+@dataclass(frozen=True)
+class Defense:
+    """A trainer with the settings under which tables and nets know it."""
+
+    train: Trainer
+    """Called as `train(model, data, *, epochs, ..., **settings)`."""
+    label: str
+    """Its name in a table or figure."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    takes_maps: bool = False
+    """Whether it takes `maps=`, explanations of the net that it starts from, which several trainings may share."""
+    history: tuple[str, ...] = ("first",)
+    """One line for each version of the trainer: what moved its nets."""
+
+
+DEFENSES: dict[str, Defense] = {}
+
+
+def defense(
+    name: str,
+    *,
+    label: str,
+    settings: Mapping[str, object],
+    takes_maps: bool = False,
+    history: tuple[str, ...] = ("first",),
+) -> Callable[[Trainer], Trainer]:
+    """Enter the decorated trainer in the register under a name, with the settings that its nets are made with.
+
+    >>> @defense("nothing", label="nothing", settings={})
+    ... def nothing(model, data, *, epochs, **options):
+    ...     return None
+    >>> DEFENSES.pop("nothing").label
+    'nothing'
+    """
+
+    def enter(train: Trainer) -> Trainer:
+        DEFENSES[name] = Defense(train, label, dict(settings), takes_maps, history)
+        return train
+
+    return enter
+
+
+def available() -> tuple[str, ...]:
+    """The names of all defences.
+
+    >>> from atexlib import defend
+    >>> defend.available()
+    ('naive', 'atex', 'atex_ascent')
+    """
+    return tuple(DEFENSES)

@@ -1,0 +1,113 @@
+"""Canaries: a tiny run of every kind of result, whose numbers stand beside its version.
+
+A canary walks every branch that a kept result walks, on random images in float64 with nets of a few steps, and states
+the constants that bite only at size. If its numbers move, the code that makes results moved; then either the kind's
+history gets a line, or the code is mended.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ... import checks, files
+from .kinds import KINDS, Kind
+from .place import Place
+from .presets import CANARY
+
+RECORD = Path(__file__).parents[1] / "canaries.json"
+RELATIVE, ABSOLUTE = 1e-6, 1e-9
+Cells = dict[str, dict[str, object]]
+
+
+def cells(kind: Kind) -> Cells:
+    """The canary of a kind: for each of its specs the constants and every number of the result."""
+    places: dict[Place, Place] = {}
+    found = {}
+    for given in kind.canary:
+        spec = {"kind": kind.name, **given, "preset": CANARY}
+        place = Place.of(spec)
+        place = places.setdefault(place, place)  # what one cell has trained serves the next
+        made = kind.make(spec, place)
+        net, metrics = (None, made) if kind.build is None else made
+        steady = {name: value for name, value in metrics.items() if name not in kind.varies}
+        numbers = {name: list(_numbers(value)) for name, value in steady.items()}
+        if net is not None:
+            numbers["weights"] = list(_weights(net))
+        label = " ".join(str(value) for value in given.values())
+        settings = {name: value for name, value in kind.stands_on(spec).items() if name in ("settings", "sizes")}
+        found[label] = {**json.loads(json.dumps(settings)), "numbers": numbers}
+    return found
+
+
+def _weights(net: nn.Module) -> Iterator[float]:
+    """Two numbers for each tensor: its sum, and its sum with weights that no two entries share."""
+    for value in net.state_dict().values():
+        flat = value.detach().double().flatten()
+        yield from (flat.sum().item(), (flat * torch.linspace(1, 2, len(flat), dtype=torch.float64)).sum().item())
+
+
+def _numbers(value: object) -> Iterator[float | None]:
+    """Every number in a metric, in order; words and packed pictures are left out."""
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from _numbers(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part)
+    elif value is None or isinstance(value, bool | int | float):
+        yield None if value is None else float(value)
+
+
+def read() -> dict[str, dict[str, object]]:
+    """What is recorded: for each kind its version and its cells."""
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
+def write(names: Iterable[str]) -> None:
+    """Record the canaries of some kinds, with the versions of today."""
+    record = read()
+    for name in tqdm(list(names), desc="canaries"):
+        record[name] = {"version": KINDS[name].version, "cells": cells(KINDS[name])}
+    text = json.dumps({name: record[name] for name in KINDS if name in record}, indent=None).replace("}, ", "},\n")
+    files.write(RECORD, lambda temporary: Path(temporary).write_text(text + "\n"))
+
+
+def faults(name: str) -> list[str]:
+    """What is wrong with the canary of a kind, in words; nothing if its numbers are those recorded.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    checks.one_of("kind", name, KINDS)
+    kind, record = KINDS[name], read().get(name)
+    if record is None or record["version"] != kind.version:
+        return [f"{name}: version {kind.version} has no canary yet; python -m atexlib canary {name} --write"]
+    moved = [f"{label}: {what}" for label, what in _moved(cells(kind), record["cells"])]
+    remedy = f"bump `{name}` to {kind.version + 1} by a line in its history, or mend it"
+    return [f"{name}: {len(moved)} parts of its canary moved ({'; '.join(moved[:3])}); {remedy}"] if moved else []
+
+
+def _moved(now: Cells, recorded: Cells) -> Iterator[tuple[str, str]]:
+    for label in sorted(now.keys() | recorded.keys()):
+        a, b = now.get(label), recorded.get(label)
+        if a is None or b is None:
+            yield label, "new" if b is None else "gone"
+            continue
+        for part in ("settings", "sizes"):
+            if a[part] != b[part]:
+                yield label, part
+        for metric in sorted(a["numbers"].keys() | b["numbers"].keys()):
+            if not _alike(a["numbers"].get(metric, []), b["numbers"].get(metric, [])):
+                yield label, metric
+
+
+def _alike(a: list[float | None], b: list[float | None]) -> bool:
+    return len(a) == len(b) and all(
+        x is y or (None not in (x, y) and math.isclose(x, y, rel_tol=RELATIVE, abs_tol=ABSOLUTE))
+        for x, y in zip(a, b, strict=True)
+    )

@@ -1,0 +1,129 @@
+"""Kinds of result: what a spec may say, what a result rests on, and the register that everything else reads."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from ... import checks
+from ...data import DATASETS
+from .place import Place
+from .presets import PRESETS, stated
+
+Spec = Mapping[str, object]
+Metrics = dict[str, object]
+Make = Callable[[Spec, Place], Metrics | tuple[nn.Module, Metrics]]
+Need = tuple[str, Spec]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the results of one kind are made, and what they rest on."""
+
+    name: str
+    keys: Mapping[str, Collection[str] | type]
+    """The keys of a spec, in order, each with the words that are allowed, `int` (from 0) or `float` (above 0)."""
+    history: tuple[str, ...]
+    """One line for each version: what moved the numbers."""
+    make: Make
+    """Metrics of a card; of a net the net and metrics."""
+    needs: Callable[[Spec], list[Need]]
+    """The results that one rests on."""
+    settings: Callable[[Spec], Mapping[str, object]]
+    """Constants that one rests on, as values for JSON."""
+    sizes: tuple[str, ...]
+    """The sizes of a preset that it uses."""
+    canary: tuple[Spec, ...]
+    """Specs without a preset that together walk every branch of `make`."""
+    build: Callable[[Spec], nn.Module] | None = None
+    """For a kind of nets: a net of the right shape, into which weights are read."""
+    varies: frozenset[str] = field(default_factory=frozenset)
+    """Metrics that are measured in seconds, so that no two runs agree."""
+    scratch: bool = False
+    """Whether its files are steps on the way, which are not committed."""
+
+    @property
+    def version(self) -> int:
+        """The number of the last line of the history."""
+        return len(self.history)
+
+    @property
+    def suffix(self) -> str:
+        """Of the file's name."""
+        return ".json" if self.build is None else ".safetensors"
+
+    def check(self, spec: Spec) -> dict[str, object]:
+        """The spec with its keys in order; raise a ValueError for an unknown, missing or impossible one."""
+        for key in spec:
+            checks.one_of("a key of the spec", key, ["kind", *self.keys])
+        missing = [key for key in self.keys if key not in spec]
+        if missing:
+            raise ValueError(f"the spec {dict(spec)!r} lacks {', '.join(missing)}; add it.")
+        for key, allowed in self.keys.items():
+            if allowed is int:
+                checks.count(key, spec[key], low=0)
+            elif allowed is float:
+                checks.number(key, spec[key], open_low=True)
+            else:
+                checks.one_of(key, spec[key], allowed)
+        plain = {key: allowed if allowed in (int, float) else str for key, allowed in self.keys.items()}  # not NumPy's
+        return {"kind": self.name, **{key: plain[key](spec[key]) for key in self.keys}}
+
+    def file(self, spec: Spec) -> str:
+        """The file's name among the results, for example `table/mnist-targeted-atex-eps0.1-seed0-reduced.json`."""
+        marks = {key: key if allowed in (int, float) else "" for key, allowed in self.keys.items()}
+        parts = [f"{mark}{spec[key]:.12g}" if mark else str(spec[key]) for key, mark in marks.items()]
+        folder = "scratch/" if self.scratch else ""
+        return f"{folder}{self.name}/{re.sub(r'[^a-zA-Z0-9._-]+', '_', '-'.join(parts))}{self.suffix}"
+
+    def stands_on(self, spec: Spec) -> dict[str, object]:
+        """Version, settings, sizes and images of a result that is made now; another value of one makes it stale."""
+        name = spec.get("dataset")
+        return {
+            "version": self.version,
+            "settings": dict(self.settings(spec)),
+            "sizes": stated(spec["preset"], self.sizes),
+            "images": {name: DATASETS[name].fingerprint} if name else {},
+        }
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def kind(
+    name: str,
+    *,
+    keys: Mapping[str, Collection[str] | type],
+    history: Iterable[str],
+    needs: Callable[[Spec], list[Need]] = lambda spec: [],
+    settings: Callable[[Spec], Mapping[str, object]] | Mapping[str, object] = lambda spec: {},
+    sizes: str = "",
+    canary: Iterable[Spec] = (),
+    **more: object,
+) -> Callable[[Make], Make]:
+    """Enter the decorated `make(spec, place)` in the register as a kind of result; `seed` and `preset` join the keys.
+
+    Options as the fields of `Kind`; `settings` may be a dict, `sizes` is a text of names.
+    """
+    given = settings if callable(settings) else lambda spec: settings
+
+    def enter(make: Make) -> Make:
+        every = {**keys, "seed": int, "preset": PRESETS}
+        KINDS[name] = Kind(name, every, tuple(history), make, needs, given, tuple(sizes.split()), tuple(canary), **more)
+        return make
+
+    return enter
+
+
+def check(spec: Spec) -> tuple[Kind, dict[str, object]]:
+    """The kind of a spec, and the spec with its keys in order; raise a ValueError if it is not a possible one."""
+    if not isinstance(spec, Mapping) or "kind" not in spec:
+        raise ValueError(f"the spec is {spec!r}; pass a dict with the key 'kind': {', '.join(KINDS)}.")
+    checks.one_of("kind", spec["kind"], KINDS)
+    found = KINDS[spec["kind"]]
+    return found, found.check(spec)
+
+
+Recompute = bool | Literal["stale"]

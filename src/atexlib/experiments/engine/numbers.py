@@ -1,0 +1,20 @@
+"""Numbers as cards hold them: short, with intervals over images, null where there is none."""
+
+import torch
+from torch import Tensor
+
+from ...maps.intervals import bootstrap
+
+DIGITS = 5  # significant digits of a number in a card
+
+
+def plain(values: Tensor) -> list[float | None]:
+    """Numbers for JSON: short, and None for nan, which JSON lacks."""
+    return [None if value != value else float(f"{value:.{DIGITS}g}") for value in values.double().tolist()]
+
+
+def summary(values: list[float | None]) -> dict[str, object]:
+    """Per-image values, their mean and 95 % interval over images, and how many have no value."""
+    known = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
+    interval = bootstrap(known)._asdict() if len(known) > 1 else {}
+    return {**interval, "missing": len(values) - len(known), "values": values}

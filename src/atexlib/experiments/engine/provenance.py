@@ -1,0 +1,55 @@
+"""Where a number comes from: the commit, the machine, the versions, fingerprints of files."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+PACKAGE = Path(__file__).parents[2]
+PACKAGES = ("atexlib", "torch", "numpy", "scikit-image")
+
+
+def facts(*, device: str | torch.device, seconds: float) -> dict[str, object]:
+    """What to write beside a result: commit, versions, machine, device, wall time, date, command."""
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "commit": commit,
+        "dirty": bool(_git("status", "--porcelain", "--", ":(top)src", ":(top,exclude)src/atexlib/results"))
+        if commit
+        else None,
+        "package versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else str(device),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
+        "seconds": round(seconds, 1),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(Path(part).name if index == 0 else part for index, part in enumerate(sys.argv[:40])),
+    }
+
+
+def fingerprint(path: Path) -> str:
+    """Sixteen digits that change with a result's numbers: of a net its weights, not what the header says of them."""
+    content = path.read_bytes()
+    if path.suffix == ".safetensors":
+        content = content[8 + int.from_bytes(content[:8], "little") :]
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

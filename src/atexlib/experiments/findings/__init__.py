@@ -1,0 +1,1 @@
+"""What the results say: claims, verdicts, tables for the pages, and what is stale."""

@@ -1,0 +1,91 @@
+"""Which results are fresh and which are stale: tables for the status page, and a badge for a chapter."""
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ... import checks
+from ..engine import runs, store
+from ..engine.runs import EXPERIMENTS, Entry
+
+STALE_NAMED = 3  # a badge names no more changes than this
+
+
+def table(entries: Iterable[Entry]) -> pd.DataFrame:
+    """Every result in a row: preset, seed, device, date, wall time, and fresh or stale since which change."""
+    rows = {
+        entry.name.removeprefix("cards/"): {
+            "preset": entry.preset,
+            "seed": entry.seed,
+            "device": entry.device,
+            "date": entry.date and f"{entry.date:%Y-%m-%d %H:%M}",
+            "seconds": entry.seconds,
+            "state": entry.state,
+        }
+        for entry in entries
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("result")
+
+
+def summary(entries: Iterable[Entry]) -> pd.DataFrame:
+    """One row for each kind of result: how many, how many stale, presets, seeds, devices, dates and hours."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_kind(entry.name), []).append(entry)
+    return pd.DataFrame.from_dict({kind: _line(group) for kind, group in groups.items()}, orient="index").rename_axis(
+        "kind"
+    )
+
+
+def _kind(name: str) -> str:
+    """The experiment of a card; `nets` or `families` of a net."""
+    first, second, *_ = name.split("/")
+    return second if first == "cards" else first
+
+
+def _line(group: list[Entry]) -> dict[str, object]:
+    known = [entry for entry in group if entry.date is not None]
+    line = {"results": len(group), "stale": sum(bool(entry.stale_since) for entry in group)}
+    for column in ("preset", "seed", "device"):
+        line[column] = ", ".join(map(str, sorted({getattr(entry, column) for entry in known})))
+    if known:
+        line["made"] = " to ".join(sorted({f"{pick(entry.date for entry in known):%Y-%m-%d}" for pick in (min, max)}))
+        line["hours"] = f"{sum(entry.seconds for entry in known) / 3600:.1f}"
+    return line
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A line that says whether a chapter's numbers are up to date; a notebook shows it in colour."""
+
+    text: str
+    fresh: bool
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        kind = "fresh" if self.fresh else "stale"
+        return f'<span class="results-badge results-{kind}">{html.escape(self.text)}</span>'
+
+
+def badge(*experiments: str) -> Badge:
+    """Whether the cards of some experiments are fresh; put it at the top of a chapter that reads them.
+
+    Raises:
+        ValueError: an unknown experiment.
+    """
+    for name in experiments:
+        checks.one_of("experiment", name, EXPERIMENTS)
+    names = [name for name in store.names("cards", ".json") if _kind(name) in experiments]
+    entries = [runs.card_entry(name) for name in names]
+    stale = [entry for entry in entries if entry.stale_since]
+    if not entries:
+        return Badge("Result cards: none yet", fresh=False)
+    if not stale:
+        return Badge(f"Result cards: {len(entries)}, all fresh", fresh=True)
+    since = sorted({change for entry in stale for change in entry.stale_since})
+    words = ", ".join(since[:STALE_NAMED]) + (", ..." if len(since) > STALE_NAMED else "")
+    return Badge(f"Result cards: {len(entries)}, {len(stale)} stale since a change of {words}", fresh=False)

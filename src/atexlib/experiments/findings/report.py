@@ -1,0 +1,115 @@
+"""Tables for the pages: means with their intervals, read from the cards, and where they come from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ...maps.intervals import Interval, two_level
+from . import verdicts
+from .claims import TABLE_EPS, Claim
+
+NAMES = {
+    "none": "none (beta-smoothing)",
+    "naive": "naive",
+    "atex": "ATEX",
+    "atex_ascent": "ATEX with ascent (ours)",
+    "plain": "plain training (control)",
+    "spearman": "Spearman",
+    "topk": "top-50",
+    "ssim": "SSIM",
+}
+
+MISSING = "not run"
+
+
+def text(interval: Interval | None) -> str:
+    """A mean with its interval for a table, or that it was not run."""
+    return MISSING if interval is None else str(interval)
+
+
+def table(
+    metric: str,
+    *,
+    rows: tuple[str, Sequence[object]],
+    columns: tuple[str, Sequence[object]],
+    **spec: object,
+) -> pd.DataFrame:
+    """Means and 95 % intervals of a metric as text, for two keys of the spec that vary; how many seeds in each row."""
+    body = {}
+    for row in rows[1]:
+        cells = [{**spec, rows[0]: row, columns[0]: column} for column in columns[1]]
+        values = [text(verdicts.mean(metric, **cell)) for cell in cells]
+        body[f"{NAMES.get(row, row)}{seeds(cells)}"] = dict(zip(columns[1], values, strict=True))
+    return pd.DataFrame(body).T.rename_axis(index=rows[0], columns=columns[0])
+
+
+def seeds(specs: Iterable[Mapping[str, object]]) -> str:
+    """How many seeds the cards of some specs have, for a label: `, 3 seeds`; nothing where there is no card."""
+    counts = sorted({len(verdicts.found(**spec)) for spec in specs} - {0})
+    words = " to ".join(map(str, counts))
+    return f", {words} seed{'' if words == '1' else 's'}" if counts else ""
+
+
+def curve(ax: Axes, metric: str, *, label: str, **spec: object) -> None:
+    """Draw a metric of the table's cells against eps, with its 95 % interval as a band; nothing where no card is."""
+    label += seeds({**spec, "eps": eps} for eps in TABLE_EPS)
+    found = {eps: verdicts.mean(metric, **spec, eps=eps) for eps in TABLE_EPS}
+    found = {eps: value for eps, value in found.items() if value is not None}
+    if found:
+        mean, low, high = zip(*found.values(), strict=True)
+        (line,) = ax.plot(list(found), mean, marker="o", label=label)
+        ax.fill_between(list(found), low, high, alpha=0.2, color=line.get_color())
+
+
+def trials(names: Sequence[str], *, dataset: str, seed: int = 0) -> pd.DataFrame:
+    """Accuracy and stability of variants on validation images, one seed; a row is missing where no card is."""
+    rows = {}
+    for name in names:
+        for card in verdicts.found(experiment="variants", dataset=dataset, variant=name, seed=seed):
+            measured = {key: value.get("mean") for key, value in card["metrics"].items() if isinstance(value, dict)}
+            kept = {key: value for key, value in measured.items() if not key.startswith("label")}
+            rows[name] = {"accuracy": card["metrics"]["accuracy"], **kept}
+    return pd.DataFrame(rows).T
+
+
+def worst(metric: str, attacks: Sequence[Mapping[str, object]], **spec: object) -> Interval | None:
+    """The mean over seeds and images of each image's lowest value over several attacks; None where a card lacks."""
+    values = verdicts.together(metric, [{**attack, **spec} for attack in attacks])
+    return None if values is None else two_level(values.amin(2))
+
+
+def verdict_table(claims: Mapping[str, Claim], defense: str = "atex") -> pd.DataFrame:
+    """The verdict on each claim, in how many of its cells it holds, and the cells with the lowest and highest mean."""
+    return pd.DataFrame([_verdict(claim, defense) for claim in claims.values()])
+
+
+def _verdict(claim: Claim, defense: str) -> dict[str, object]:
+    cells = claim.cells(defense)
+    known = {label: cell for label, cell in cells.items() if cell is not None}
+    row = {"claim": f"{claim.name}. {claim.text}", "verdict": verdicts.verdict(cells.values())}
+    row["cells above 0"] = f"{sum(cell.low > 0 for cell in known.values())} of {len(cells)}"
+    if len(known) < len(cells):
+        row["cells above 0"] += f", {len(cells) - len(known)} not run"
+    for title, choose in (("lowest cell", min), ("highest cell", max)):
+        label = choose(known, key=lambda key: known[key].mean, default=None)
+        row[title] = MISSING if label is None else f"{label}: {text(known[label])}"
+    return row
+
+
+def origin(*, metric: str | None = None, **spec: object) -> str:
+    """Data set, preset, seeds, images and device of the cards of a spec, for the foot of a figure or table.
+
+    The images are those of a metric, or of the one that has most.
+    """
+    cards = verdicts.found(**spec)
+    if not cards:
+        return "no card yet"
+    first = cards[0]
+    numbers = ", ".join(str(card["spec"]["seed"]) for card in cards)
+    chosen = first["metrics"] if metric is None else {metric: first["metrics"][metric]}
+    sizes = {len(v["values"]) for v in chosen.values() if isinstance(v, dict) and "values" in v}
+    images = f"{max(sizes)} images; " if sizes else ""
+    where = first["spec"].get("dataset", "random images")
+    preset, device = first["spec"]["preset"], first["provenance"]["device"]
+    return f"{where}; preset {preset}; {'seeds' if len(cards) > 1 else 'seed'} {numbers}; {images}{device}"

@@ -1,0 +1,95 @@
+"""What the cards say: numbers over seeds and images, paired differences, and verdicts by a rule fixed beforehand."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ... import checks
+from ...maps.intervals import Interval, two_level
+from ..engine.cards import Card
+from ..engine.presets import PRESETS
+from ..engine.runs import grid, load
+
+SEEDS = tuple(range(5))
+
+
+def largest_preset(**spec: object) -> str | None:
+    """The largest preset at which there is a card of this spec, for any seed unless one is given; or None."""
+    have = [preset for preset in PRESETS if load(grid(**{"seed": SEEDS, **spec, "preset": preset}))]
+    return have[-1] if have else None
+
+
+def common_preset(specs: Iterable[dict[str, object]]) -> str | None:
+    """The largest preset at which each of these specs has a card, for any seed unless one is given; or None."""
+    specs = list(specs)
+    have = [
+        preset for preset in PRESETS if all(load(grid(**{"seed": SEEDS, "preset": preset, **spec})) for spec in specs)
+    ]
+    return have[-1] if have else None
+
+
+def found(**spec: object) -> list[Card]:
+    """The cards of a spec, for the seed and the preset given, or for all seeds and the largest preset there is."""
+    if "preset" not in spec:
+        spec["preset"] = largest_preset(**spec)
+    return load(grid(**{"seed": SEEDS, **spec})) if spec["preset"] else []
+
+
+def per_image(metric: str, **spec: object) -> dict[int, Tensor]:
+    """A metric's values (N,) for each seed of which there is a card; nan where an image has none.
+
+    Raises:
+        ValueError: an unknown metric.
+    """
+    values = {}
+    for card in found(**spec):
+        checks.one_of("metric", metric, card["metrics"])
+        value = card["metrics"][metric]
+        numbers = value["values"] if isinstance(value, dict) else [value]
+        values[card["spec"]["seed"]] = torch.tensor([float("nan") if v is None else float(v) for v in numbers])
+    return values
+
+
+def mean(metric: str, **spec: object) -> Interval | None:
+    """The mean over seeds and images with its 95 % interval; None where there is no card."""
+    values = per_image(metric, **spec)
+    return two_level(torch.stack(list(values.values()))) if values else None
+
+
+def together(metric: str, specs: Iterable[dict[str, object]]) -> Tensor | None:
+    """Values (S, N, K) of K specs on the same seeds and images, for the seeds that all have; None if there are none.
+
+    Unless the specs name a preset, it is the largest at which all of them have a card.
+    """
+    specs = list(specs)
+    preset = common_preset(specs)
+    if preset is None:
+        return None
+    columns = [per_image(metric, **{"preset": preset, **spec}) for spec in specs]
+    seeds = sorted(set.intersection(*(set(column) for column in columns)))
+    if not seeds:
+        return None
+    return torch.stack([torch.stack([column[seed] for seed in seeds]) for column in columns], dim=2)
+
+
+def difference(metric: str, first: dict[str, object], second: dict[str, object]) -> Interval | None:
+    """The mean of `first` minus `second`, image by image, with its 95 % interval; None where a card lacks."""
+    values = together(metric, [first, second])
+    return None if values is None else two_level(values[..., 0] - values[..., 1])
+
+
+def verdict(cells: Iterable[Interval | None]) -> str:
+    """The verdict on a claim that says of every cell that it is above 0.
+
+    `reproduced`: the interval lies above 0 in every cell. `not reproduced`: it does not reach above 0 in any.
+    `partly`: anything else. `open`: a cell has no card yet, and the others do not settle it.
+    """
+    cells = list(cells)
+    known = [cell for cell in cells if cell is not None]
+    above, below = ([test(cell) for cell in known] for test in (lambda c: c.low > 0, lambda c: c.high <= 0))
+    if not all(above) and not all(below):
+        return "partly"
+    if not known or len(known) < len(cells):
+        return "open"
+    return "reproduced" if all(above) else "not reproduced"

@@ -1,0 +1,94 @@
+"""The experiment on smoother maps (Figures 3 and 4): near to SmoothGrad, smooth, on the object, faithful, stable?"""
+
+import functools
+
+from torch import Tensor
+
+from ...data import DATASETS
+from ...explain import gradient, smoothgrad
+from ...judge import area, blurred_gradient, deletion, insertion
+from ...maps import alike, shape
+from ...nets import accuracy, predict
+from ..engine.kinds import Metrics, Spec, kind
+from ..engine.numbers import plain, summary
+from ..engine.place import Place
+from ..subjects import attacks, measure, nets
+from .tables import EXPLAINER_SAMPLES
+
+COPIES = 100  # noisy copies of the reference, as in the paper
+ATTACKED = 4  # the attack on the maps takes this fraction of a preset's images
+ATTACK_EPS = 0.06
+MAPS = {
+    "gradient": gradient,
+    "blur 1": functools.partial(blurred_gradient, sigma=1.0),
+    "blur 2": functools.partial(blurred_gradient, sigma=2.0),
+    "smoothgrad": functools.partial(smoothgrad, samples=EXPLAINER_SAMPLES, sigma=nets.SIGMA),
+}
+SETTINGS = {
+    "copies": COPIES,
+    "attacked": ATTACKED,
+    "eps": ATTACK_EPS,
+    "samples": EXPLAINER_SAMPLES,
+    "sigma": nets.SIGMA,
+}
+
+
+@kind(
+    "smoothness",
+    keys={"dataset": DATASETS, "defense": nets.ITERATED, "iterations": int, "map": MAPS},
+    history=("first",),
+    needs=lambda spec: [("undefended", {key: spec[key] for key in ("dataset", "seed", "preset")})],
+    settings=lambda spec: {**SETTINGS, **nets.iteration_settings(spec)},
+    sizes="images steps starts defense_images batch_size",
+    canary=[
+        *({"dataset": "digits", "defense": "plain", "iterations": 0, "map": name, "seed": 0} for name in MAPS),
+        {"dataset": "digits", "defense": "atex", "iterations": 2, "map": "gradient", "seed": 0},
+    ],
+)
+def smoothness(spec: Spec, place: Place) -> Metrics:
+    """What a map of a net after some iterations is like, image by image; all maps are of the undefended net's class.
+
+    `ssim max`, `ssim l1`, `ssim raw`: to the SmoothGrad map of the undefended net, both maps divided by their largest
+    value, by their sum, or as they are. `variation`, `mass`, `deletion`, `insertion`: see `judge.faithfulness`.
+    `spearman`, `topk`: of the map before and after an untargeted attack on it.
+    """
+    size, test = place.size, place.images("test")
+    images = place.images("test", size.images).images.to(place.device)
+    model = nets.after(place, spec["defense"], spec["iterations"])
+    reference, target = _reference(place)
+    explainer = MAPS[spec["map"]]
+    maps = explainer(model, images, target)
+    attacked = images[: max(1, len(images) // ATTACKED)]
+    effort = {"steps": size.steps, "starts": size.starts, "explainer": explainer}
+    attack = attacks.make("untargeted", place, attacked, eps=ATTACK_EPS, **effort)
+    stable = measure.stability(model, attacked, attack, eps=ATTACK_EPS, explainer=explainer, progress=place.progress)
+    curves = {curve.__name__: curve(model, images, maps, target) for curve in (deletion, insertion)}
+    found = {
+        "ssim max": alike.ssim(shape.normalize(maps), shape.normalize(reference)),
+        "ssim l1": alike.ssim(shape.normalize(maps, by="l1"), shape.normalize(reference, by="l1")),
+        "ssim raw": alike.ssim(maps.abs(), reference.abs()),
+        "rank": alike.spearman(maps.abs(), reference.abs()),
+        "variation": shape.total_variation(maps),
+        "mass": shape.mass_on(maps, images > 0),
+        **{name: area(curve) for name, curve in curves.items()},
+        "same class": predict(model, images).argmax(1) == target,
+    }
+    return {
+        "accuracy": accuracy(model, test.images, test.labels),
+        "curves": {name: curve.mean(0).tolist() for name, curve in curves.items()},
+        **{name: summary(plain(values)) for name, values in found.items()},
+        **{name: summary(stable[name]) for name in ("spearman", "topk", "label_kept")},
+    }
+
+
+def _reference(place: Place) -> tuple[Tensor, Tensor]:
+    """SmoothGrad maps of the undefended net with many copies, and the classes it predicts."""
+
+    def make() -> tuple[Tensor, Tensor]:
+        base = nets.base_net(place)
+        images = place.images("test", place.size.images).images.to(place.device)
+        target = predict(base, images).argmax(1)
+        generator = place.generator(shift=1)  # not the noise of the rival map
+        return smoothgrad(base, images, target, samples=COPIES, sigma=nets.SIGMA, generator=generator), target
+
+    return place.keep("reference maps", make)

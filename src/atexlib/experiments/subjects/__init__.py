@@ -1,0 +1,1 @@
+"""What experiments look at: nets, attacks, and how a manipulation is measured."""

@@ -1,0 +1,308 @@
+"""Explainers that differentiate a class's logit: once, or at many points whose gradients are averaged."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .. import checks
+from ..nets.running import logits_of
+from .registry import explainer
+
+Target = int | Tensor | None
+
+
+@explainer(label="gradient", signed=False, reads_layer=True)
+def gradient(
+    model: nn.Module,
+    x: Tensor,
+    target: Target = None,
+    *,
+    layer: str | nn.Module | None = None,
+    create_graph: bool = False,
+) -> Tensor:
+    """Vanilla gradient d f_c / d x of the target's logit; with a layer, by the output (B, K, ...) of that layer.
+
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> explain.gradient(nets.ConvNet().eval(), torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 1, 28, 28])
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W), floats.
+        target: class or classes to explain; the predicted class if None.
+        layer: module, or its name, at whose output the gradient is taken; the image if None. If the next layer works in
+            place, as `ReLU(inplace=True)`, it is the gradient after that one; of a layer that is called several times
+            the last call counts.
+        create_graph: keep the graph, so that the map can be differentiated.
+
+    Returns:
+        Raw signed map of the shape of x, or of the layer's output; logit per unit of pixel value or activation.
+
+    Raises:
+        ValueError: x of a wrong shape, dtype or with nan; a target out of range; a layer that does not exist.
+
+    Source: Simonyan et al. 2014; phi of Tang et al. 2022.
+    """
+    checks.batch("x", x)
+    x = _variable(x, create_graph)
+    if layer is not None:
+        return _derivative(*_score_and_output(model, x, target, layer), create_graph)
+    with torch.enable_grad():
+        return _derivative(target_logits(logits_of(model, x), target), x, create_graph)
+
+
+@explainer(label="gradient x input", signed=True)
+def gradient_x_input(model: nn.Module, x: Tensor, target: Target = None, *, create_graph: bool = False) -> Tensor:
+    """Gradient times input, x * d f_c / d x: arguments, shapes and errors as for `gradient`, units of logit.
+
+    Source: Shrikumar et al. 2017; Ancona et al. 2018.
+    """
+    checks.batch("x", x)
+    x = _variable(x, create_graph)
+    product = x * gradient(model, x, target, create_graph=create_graph)
+    return product if create_graph else product.detach()
+
+
+@explainer(label="Grad-CAM", signed=True, reads_layer=True, from_zero=True)
+def grad_cam(
+    model: nn.Module,
+    x: Tensor,
+    target: Target = None,
+    *,
+    create_graph: bool = False,
+    layer: str | nn.Module | None = None,
+) -> Tensor:
+    """Grad-CAM: a layer's channels, weighted by their mean gradients, summed and enlarged to the image's size.
+
+    The final ReLU of the paper is left to the caller (`map.relu()`), as all maps here are raw and signed.
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W), floats.
+        target: class or classes to explain; the predicted class if None.
+        create_graph: keep the graph, so that the map can be differentiated.
+        layer: module, or its name in `model.named_modules()`, whose output (B, K, h, w) is read; the last convolution
+            there if None.
+
+    Returns:
+        Raw signed map (B, 1, H, W), bilinear from (h, w).
+
+    Raises ValueError for a layer that does not exist or gives no map. Source: Selvaraju et al. 2017.
+    """
+    checks.batch("x", x)
+    x = _variable(x, create_graph)
+    score, channels = _score_and_output(model, x, target, layer)
+    if channels.ndim != 4:
+        raise ValueError(f"layer {layer!r} gives no map (B, K, h, w); name a convolution of the net.")
+    with torch.enable_grad():
+        weights = _derivative(score, channels, create_graph).mean((2, 3), keepdim=True)
+        cam = (weights * channels).sum(1, keepdim=True)
+        cam = F.interpolate(cam, size=x.shape[2:], mode="bilinear", align_corners=False)
+    return cam if create_graph else cam.detach()
+
+
+def _variable(x: Tensor, create_graph: bool) -> Tensor:
+    """The tensor to differentiate by: x itself where its own graph is wanted, else a leaf of its own."""
+    return x if create_graph and x.requires_grad else x.detach().requires_grad_()
+
+
+def target_logits(logits: Tensor, target: Target) -> Tensor:
+    """The targets' logits (B,)."""
+    if target is None:
+        return logits.max(1).values
+    if not isinstance(target, Tensor):
+        if isinstance(target, list | tuple | np.ndarray):
+            raise ValueError(
+                f"target is {target!r}; pass torch.tensor([...]) with a class for each image, or one class."
+            )
+        checks.count("target", target, low=0, high=logits.shape[1] - 1)
+        return logits[:, target]
+    checks.labels("target", target, size=len(logits), classes=logits.shape[1])
+    return logits.gather(1, target.to(logits.device).long().unsqueeze(1))[:, 0]
+
+
+def _derivative(score: Tensor, variable: Tensor, create_graph: bool) -> Tensor:
+    # The sum's gradient holds each image's own gradient: in eval mode no image touches another one's logit.
+    found = [None]
+    if score.requires_grad:
+        found = torch.autograd.grad(score.sum(), variable, create_graph=create_graph, allow_unused=True)
+    if found[0] is None:
+        raise ValueError("the logits do not depend on what the map shows; name a layer that they depend on.")
+    return found[0]
+
+
+def _score_and_output(
+    model: nn.Module, x: Tensor, target: Target, layer: str | nn.Module | None
+) -> tuple[Tensor, Tensor]:
+    """The targets' logits (B,), and what the layer returned at its last call."""
+    outputs: list[object] = [None]
+    handle = _find_layer(model, layer).register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    try:
+        with torch.enable_grad():
+            score = target_logits(logits_of(model, x), target)
+    finally:
+        handle.remove()
+    if not isinstance(outputs[-1], Tensor):
+        raise ValueError(
+            f"layer {layer!r} gives no tensor; name one, as a string, that the net calls and that has one output. A "
+            "traced net, such as a softplus copy, calls no containers."
+        )
+    return score, outputs[-1]
+
+
+def _find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
+    checks.net("model", model)
+    if isinstance(layer, nn.Module):
+        return layer
+    modules = dict(model.named_modules())
+    if layer is None:
+        convolutions = [module for module in modules.values() if isinstance(module, nn.Conv2d)]
+        if not convolutions:
+            raise ValueError(f"{type(model).__name__} has no nn.Conv2d; name the layer to read, layer=...")
+        return convolutions[-1]
+    checks.one_of("layer", layer, [name for name in modules if name])
+    return modules[layer]
+
+
+@explainer(label="SmoothGrad", signed=False)
+def smoothgrad(
+    model: nn.Module,
+    x: Tensor,
+    target: Target = None,
+    *,
+    create_graph: bool = False,
+    samples: int = 25,
+    sigma: float = 0.1,
+    generator: torch.Generator | None = None,
+    chunk: int = 1024,
+) -> Tensor:
+    """SmoothGrad: the mean gradient over `samples` copies of x with Gaussian noise of standard deviation `sigma`.
+
+    All images of a batch get the same draws of noise, so that a map does not depend on its neighbours in the batch. The
+    noisy copies are not clipped.
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W), floats.
+        target: class or classes to explain; the class predicted without noise if None.
+        create_graph: keep the graph, so that the map can be differentiated.
+        samples: number of noisy copies.
+        sigma: noise in the units of x.
+        generator: CPU generator of the noise; a new one with seed 0 if None, so that the map is a function of x.
+        chunk: most images that are in the net at once (at least one copy of the batch). With `create_graph`, what lies
+            beyond the first chunk is computed a second time in the backward pass instead of being kept in memory.
+
+    Returns:
+        Raw signed map, shape of x.
+
+    Source: Smilkov et al. 2017.
+    """
+    checks.count("samples", samples)
+    checks.number("sigma", sigma)
+    checks.batch("x", x)
+    generator = checks.generator(generator)
+    noise = torch.randn((samples, *x.shape[1:]), generator=generator, dtype=x.dtype).to(x.device) * sigma
+    weights = torch.full((samples,), 1 / samples, dtype=x.dtype, device=x.device)
+
+    def noisy(x: Tensor, rows: slice) -> Tensor:
+        return x + noise[rows].unsqueeze(1)
+
+    return _mean_gradient(model, x, target, noisy, weights, create_graph=create_graph, chunk=chunk)
+
+
+@explainer(label="integrated gradients", signed=True)
+def integrated_gradients(
+    model: nn.Module,
+    x: Tensor,
+    target: Target = None,
+    *,
+    create_graph: bool = False,
+    baseline: float | Tensor = 0.0,
+    steps: int = 32,
+    chunk: int = 1024,
+) -> Tensor:
+    """Integrated gradients: (x - x0) times the mean gradient on the straight line from the baseline x0 to x.
+
+    The integral is a Gauss-Legendre sum. The entries sum to f_c(x) - f_c(x0) as far as it is exact (completeness).
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W), floats.
+        target: class or classes to explain; the class predicted at x if None.
+        create_graph: keep the graph, so that the map can be differentiated.
+        baseline: x0, a number or a tensor that broadcasts to x.
+        steps: points on the line.
+        chunk: most images that are in the net at once; see `smoothgrad`.
+
+    Returns:
+        Raw signed map, shape of x, units of logit.
+
+    Source: Sundararajan et al. 2017.
+    """
+    checks.count("steps", steps)
+    checks.batch("x", x)
+    x = _variable(x, create_graph)
+    x0 = _baseline(baseline, x)
+    points, weights = (
+        torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in np.polynomial.legendre.leggauss(steps)
+    )
+    alphas = (points + 1) / 2  # from [-1, 1] to [0, 1]; the weights, which sum to 2, are halved likewise
+
+    def between(x: Tensor, rows: slice) -> Tensor:
+        return x0 + alphas[rows].view(-1, 1, 1, 1, 1) * (x - x0)
+
+    mean = _mean_gradient(model, x, target, between, weights / 2, create_graph=create_graph, chunk=chunk)
+    product = (x - x0) * mean
+    return product if create_graph else product.detach()
+
+
+def _mean_gradient(
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    copies: Callable[[Tensor, slice], Tensor],
+    weights: Tensor,
+    *,
+    create_graph: bool,
+    chunk: int,
+) -> Tensor:
+    """Weighted sum of the gradients at the copies of x; `copies(x, rows)` has the shape (rows, B, C, H, W)."""
+    checks.count("chunk", chunk)
+    x = _variable(x, create_graph)
+    if isinstance(target, Tensor):
+        checks.labels("target", target, size=len(x))
+    elif target is None:
+        with torch.no_grad():
+            target = logits_of(model, x).argmax(1)
+    repeats = max(1, chunk // len(x))
+
+    def part(x: Tensor, rows: slice) -> Tensor:
+        batch = copies(x, rows)
+        count = len(batch)
+        classes = target.repeat(count) if isinstance(target, Tensor) else target
+        maps = gradient(model, batch.flatten(0, 1), classes, create_graph=create_graph)
+        return torch.tensordot(weights[rows], maps.unflatten(0, (count, -1)), dims=1)
+
+    total = torch.zeros_like(x)
+    for start in range(0, len(weights), repeats):
+        rows = slice(start, start + repeats)
+        if create_graph and start > 0:
+            total = total + checkpoint(part, x, rows, use_reentrant=False)
+        else:
+            total = total + part(x, rows)
+    return total
+
+
+def _baseline(baseline: float | Tensor, x: Tensor) -> Tensor:
+    try:
+        x0 = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
+        if x0.isfinite().all() and torch.broadcast_shapes(x0.shape, x.shape) == x.shape:
+            return x0
+    except (TypeError, ValueError, RuntimeError):
+        pass  # what torch cannot turn into a tensor, or cannot broadcast, does not fit either
+    raise ValueError(f"baseline is {baseline!r}; pass a finite number, or images that fit {tuple(x.shape)}.")

@@ -1,0 +1,24 @@
+"""Judging a net's explanations: an audit by attacks, faithfulness, average and worst-case stability.
+
+>>> import torch
+>>> from atexlib import judge, nets
+>>> judge.average_case(nets.ConvNet(), torch.rand(2, 1, 28, 28), radius=0.1, samples=2).value.shape
+torch.Size([2])
+"""
+
+from .audit import Audit, audit
+from .faithfulness import area, blurred_gradient, deletion, insertion
+from .stability import Stability, average_case, max_min, min_max
+
+__all__ = [
+    "Audit",
+    "Stability",
+    "area",
+    "audit",
+    "average_case",
+    "blurred_gradient",
+    "deletion",
+    "insertion",
+    "max_min",
+    "min_max",
+]

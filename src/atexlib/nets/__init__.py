@@ -1,0 +1,31 @@
+"""Nets: the paper's ConvNet, small families, softplus copies; training them and calling them.
+
+>>> import torch
+>>> from atexlib import nets
+>>> nets.predict(nets.with_softplus(nets.small("vgg19"), beta=10), torch.rand(2, 1, 32, 32)).shape
+torch.Size([2, 10])
+"""
+
+from .convnet import ConvNet, with_beta
+from .families import LAYERS, MODELS, small
+from .running import accuracy, evaluating, frozen, logits_of, of_class, predict
+from .softplus import SoftplusReLU6, with_softplus
+from .training import Fitted, fit
+
+__all__ = [
+    "LAYERS",
+    "MODELS",
+    "ConvNet",
+    "Fitted",
+    "SoftplusReLU6",
+    "accuracy",
+    "evaluating",
+    "fit",
+    "frozen",
+    "logits_of",
+    "of_class",
+    "predict",
+    "small",
+    "with_beta",
+    "with_softplus",
+]
