@@ -10,7 +10,7 @@ override ATEXLIB_DATA := $(abspath $(ATEXLIB_DATA))
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test browser chromium paper address clean linkcheck FORCE
+.PHONY: book test browser chromium paper address clean linkcheck lock FORCE
 
 # Two notebooks at a time, with half of the cores each.
 book: .venv/.ready $(OUT)/_build/.fresh
@@ -57,6 +57,14 @@ address:
 
 linkcheck: .venv/.ready $(OUT)/_build/.fresh
 	$(BIN)/jb build . --path-output $(OUT) --builder linkcheck
+
+# requirements.txt anew from requirements.in, with all that these packages need, for every Python and platform at once.
+# What is pinned already stays, unless LOCK says otherwise: make lock LOCK=--upgrade
+lock:
+	$(PYTHON) -m venv _build/.uv
+	_build/.uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	_build/.uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+		--custom-compile-command "make lock" requirements.in --output-file requirements.txt $(LOCK)
 
 clean:
 	rm -rf _build .hypothesis .pytest_cache .ruff_cache
