@@ -13,10 +13,9 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from atexlib import data, experiments, explainers
-from atexlib.input_manipulation import manipulate
-from atexlib.intervals import bootstrap
-from atexlib.objectives import Distance, Objective, Targeted, Untargeted
+from atexlib import data, experiments, explain
+from atexlib.attack import Distance, Objective, Targeted, Untargeted, manipulate
+from atexlib.maps import bootstrap
 
 IMAGES, STEPS = 64, 50
 
@@ -27,14 +26,14 @@ def plain_sign_ascent(
     """The textbook attack: the best objective (B,) that it finds in STEPS steps while the label stays."""
     with torch.no_grad():
         label = model(x).argmax(1)
-    score = objective(explainers.gradient(model, x, label))
-    best = score(explainers.gradient(model, x, label))
+    score = objective(explain.gradient(model, x, label))
+    best = score(explain.gradient(model, x, label))
     shift = torch.zeros_like(x)
     if nudge:  # a distance is flat at x: sign(0) would never leave it
         shift = 1e-3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).sign()
     for taken in range(STEPS + 1):
         z = (x + shift).clamp(0, 1).requires_grad_(taken < STEPS)
-        value = score(explainers.gradient(model, z, label, create_graph=z.requires_grad))
+        value = score(explain.gradient(model, z, label, create_graph=z.requires_grad))
         with torch.no_grad():
             kept = model(z).argmax(1) == label
         best = torch.where(kept & (value > best), value.detach(), best)

@@ -15,8 +15,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from atexlib import explainers, models, objectives
-from atexlib.input_manipulation import manipulate
+from atexlib import nets
+from atexlib.attack import manipulate, objectives
+from atexlib.explain import registry
 
 SHORT, LONG, REPEATS, LIMIT = 2, 6, 9, 3.0
 OPTIONS = {"smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 2}}  # few, to be quick
@@ -29,7 +30,7 @@ def seconds(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def cost(model: torch.nn.Module, x: torch.Tensor, explainer: explainers.Explainer) -> tuple[float, float, float]:
+def cost(model: torch.nn.Module, x: torch.Tensor, explainer: registry.Explainer) -> tuple[float, float, float]:
     """Median time of an explanation and of a step, and the median of their ratio turn by turn."""
     target = model(x).argmax(1)
 
@@ -37,7 +38,7 @@ def cost(model: torch.nn.Module, x: torch.Tensor, explainer: explainers.Explaine
         return lambda: manipulate(model, x, objectives.Distance(), eps=0.1, explainer=explainer, steps=steps)
 
     def explain() -> None:
-        with models.frozen(model):
+        with nets.frozen(model):
             for _ in range(LONG - SHORT):
                 explainer(model, x, target)
 
@@ -51,11 +52,11 @@ def main() -> None:
     """Print a table: explainer, times of an explanation and of a step, their ratio."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    model = models.ConvNet(generator=generator).eval()
+    model = nets.ConvNet(generator=generator).eval()
     x = torch.rand((64, 1, 28, 28), generator=generator)
     failed = False
     print(f"{'explainer':<22}{'explanation':>13}{'step':>11}{'ratio':>8}")
-    for name, explainer in explainers.EXPLAINERS.items():
+    for name, explainer in registry.EXPLAINERS.items():
         explanation, step, ratio = cost(model, x, functools.partial(explainer, **OPTIONS.get(name, {})))
         failed |= ratio > LIMIT
         print(f"{name:<22}{1e3 * explanation:>10.1f} ms{1e3 * step:>8.1f} ms{ratio:>7.2f}x")

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 
-from atexlib import metrics
+from atexlib.maps import alike
 
 
 def ratio(peer: Callable[[], object], ours: Callable[[], object], turns: int = 15) -> float:
@@ -41,12 +41,12 @@ def main() -> None:
     x, y = a[:, 0].double().numpy(), b[:, 0].double().numpy()
     rows = {
         "spearman": (
-            lambda: metrics.spearman(a, b),
+            lambda: alike.spearman(a, b),
             lambda: [spearmanr(p.ravel(), q.ravel()).statistic for p, q in zip(x, y, strict=True)],
         ),
-        "topk_intersection": (lambda: metrics.topk_intersection(a, b), lambda: topk_loop(x, y)),
+        "topk_intersection": (lambda: alike.topk_intersection(a, b), lambda: topk_loop(x, y)),
         "ssim": (
-            lambda: metrics.ssim(a, b),
+            lambda: alike.ssim(a, b),
             lambda: [structural_similarity(p, q, data_range=1.0) for p, q in zip(x, y, strict=True)],
         ),
     }

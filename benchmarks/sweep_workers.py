@@ -13,11 +13,11 @@ from pathlib import Path
 
 import yaml
 
-from atexlib.experiments import cards
+from atexlib.experiments.engine import cards
 
 ROOT = Path(__file__).parents[1]
 EPS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09]  # the first is made beforehand
-CELL = {"experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "seed": 0}
+CELL = {"kind": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "seed": 0}
 ENOUGH = 0.85
 ROUNDS = 2
 

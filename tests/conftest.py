@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from atexlib import data, explainers, models, objectives, training
+from atexlib import attack, data, explain, nets
 
 OBJECTIVES = {
-    "untargeted": lambda x: objectives.Untargeted(k=10),
-    "targeted": lambda x: objectives.Targeted.random_region(x, size=3),
-    "center_mass": lambda x: objectives.CenterMass(),
-    "target_map": lambda x: objectives.TargetMap(torch.rand(1, 1, *x.shape[2:], generator=seeded(5)).to(x)),
-    "distance": lambda x: objectives.Distance(),
+    "untargeted": lambda x: attack.Untargeted(k=10),
+    "targeted": lambda x: attack.Targeted.random_region(x, size=3),
+    "center_mass": lambda x: attack.CenterMass(),
+    "target_map": lambda x: attack.TargetMap(torch.rand(1, 1, *x.shape[2:], generator=seeded(5)).to(x)),
+    "distance": lambda x: attack.Distance(),
 }
 
 
@@ -26,16 +26,16 @@ def x():
 @pytest.fixture
 def net():
     """A curved net: weights enlarged so that maps and labels do change within a small ball."""
-    model = models.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).double()
+    model = nets.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).double()
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(2.5)
     return model.eval()
 
 
-@pytest.fixture(params=explainers.EXPLAINERS)
+@pytest.fixture(params=explain.EXPLAINERS)
 def explainer(request):
-    return explainers.EXPLAINERS[request.param]
+    return explain.EXPLAINERS[request.param]
 
 
 @pytest.fixture(params=OBJECTIVES)
@@ -52,5 +52,5 @@ def digits():
 @pytest.fixture(scope="module")
 def trained(digits):
     """A small net trained on them; no test may change it."""
-    net = models.ConvNet(width=8, hidden=32, generator=seeded(1))
-    return training.fit(net, digits.images, digits.labels, epochs=6, batch_size=20, lr=3e-3).model
+    net = nets.ConvNet(width=8, hidden=32, generator=seeded(1))
+    return nets.fit(net, (digits.images, digits.labels), epochs=6, batch_size=20, lr=3e-3).model

@@ -6,7 +6,8 @@ from captum.robust import FGSM, PGD
 from conftest import seeded
 from torch import nn
 
-from atexlib import adversarial, data, explainers, training
+from atexlib import attack, data, defend
+from atexlib.nets import running, training
 
 WIDE = (-10.0, 10.0)
 
@@ -30,7 +31,7 @@ def two(labels):
 def test_fgsm_on_a_linear_net_goes_to_the_corner_against_the_label(x, labels):
     net, y = linear(), two(labels)
     against = (net[1].weight[1 - y] - net[1].weight[y]).sign().view_as(x)
-    found = adversarial.fgsm(net, x, y, eps=0.1)
+    found = attack.fgsm(net, x, y, eps=0.1)
     torch.testing.assert_close(found, (x + 0.1 * against).clamp(0, 1), atol=1e-7, rtol=0)
 
 
@@ -39,7 +40,7 @@ def test_fgsm_on_a_linear_net_goes_to_the_corner_against_the_label(x, labels):
 def test_fgsm_equals_captum(net, x, labels, eps):
     peer = FGSM(lambda z: net(z).softmax(1), lower_bound=0.0, upper_bound=1.0)
     expected = peer.perturb(x, epsilon=eps, target=labels)
-    torch.testing.assert_close(adversarial.fgsm(net, x, labels, eps=eps), expected.detach(), atol=1e-7, rtol=0)
+    torch.testing.assert_close(attack.fgsm(net, x, labels, eps=eps), expected.detach(), atol=1e-7, rtol=0)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -47,7 +48,7 @@ def test_pgd_on_a_linear_net_finds_the_worst_point_of_the_ball(x, labels, norm):
     net, y = linear(), two(labels)
     against = (net[1].weight[1 - y] - net[1].weight[y]).view_as(x)
     unit = against.sign() if norm == "linf" else against / against.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    found = adversarial.pgd(net, x, y, eps=0.2, norm=norm, steps=40, bounds=WIDE)
+    found = attack.pgd(net, x, y, eps=0.2, norm=norm, steps=40, bounds=WIDE)
     torch.testing.assert_close(found, x + 0.2 * unit, atol=1e-5, rtol=0)
 
 
@@ -55,10 +56,10 @@ def test_pgd_on_a_linear_net_finds_the_worst_point_of_the_ball(x, labels, norm):
 def test_pgd_is_never_weaker_than_captums_last_iterate(net, x, labels):
     peer = PGD(lambda z: net(z).softmax(1), lower_bound=0.0, upper_bound=1.0)
     theirs = peer.perturb(x, radius=0.1, step_size=0.0125, step_num=20, target=labels).detach()
-    ours = adversarial.pgd(net, x, labels, eps=0.1, steps=20, step_size=0.0125)
-    margins = [adversarial.margin(training.predict(net, z), labels) for z in (ours, theirs)]
+    ours = attack.pgd(net, x, labels, eps=0.1, steps=20, step_size=0.0125)
+    margins = [attack.margin(running.predict(net, z), labels) for z in (ours, theirs)]
     assert (margins[0] <= margins[1] + 1e-5).all()
-    assert (margins[0] < adversarial.margin(training.predict(net, x), labels) - 0.1).any()
+    assert (margins[0] < attack.margin(running.predict(net, x), labels) - 0.1).any()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -67,12 +68,12 @@ def test_an_attack_stays_in_its_ball_and_more_starts_never_weaken_it(net, x, lab
     net = net.float()
     margins = []
     for starts in (1, 3):
-        z = adversarial.pgd(net, x, labels, eps=0.15, norm=norm, steps=5, starts=starts)
+        z = attack.pgd(net, x, labels, eps=0.15, norm=norm, steps=5, starts=starts)
         shift = (z - x).flatten(1).double()
         assert (shift.abs().amax(1) if norm == "linf" else shift.norm(dim=1)).max() <= 0.15 * (1 + 1e-6)
         assert z.min() >= 0
         assert z.max() <= 1
-        margins.append(adversarial.margin(training.predict(net, z), labels))
+        margins.append(attack.margin(running.predict(net, z), labels))
     assert (margins[1] <= margins[0]).all()
 
 
@@ -80,21 +81,21 @@ def test_the_gradient_of_a_sure_net_is_not_rounded_away(net, x, labels):
     with torch.no_grad():
         net.fc2.weight.mul_(50)
         net.fc2.bias.mul_(50)
-    p = training.predict(net, x).softmax(1)
+    p = running.predict(net, x).softmax(1)
     sure = p.argmax(1)
     assert (1 - p.amax(1)).min() < 1e-8
-    exact = adversarial.loss_gradient(net, x, sure).flatten(1)
-    single = adversarial.loss_gradient(net.float(), x.float(), sure).double().flatten(1)
+    exact = attack.loss_gradient(net, x, sure).flatten(1)
+    single = attack.loss_gradient(net.float(), x.float(), sure).double().flatten(1)
     cosine = (exact * single).sum(1) / exact.norm(dim=1) / single.norm(dim=1)
     assert cosine.min() > 0.999
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
 def test_labels_of_any_whole_number_type_and_images_with_a_graph(net, x, labels, dtype):
-    found = adversarial.pgd(net, x.requires_grad_(), labels.to(dtype), eps=0.1, steps=2)
+    found = attack.pgd(net, x.requires_grad_(), labels.to(dtype), eps=0.1, steps=2)
     assert not found.requires_grad
-    assert torch.equal(found, adversarial.pgd(net, x.detach(), labels, eps=0.1, steps=2))
-    assert not adversarial.fgsm(net, x, labels.to(dtype), eps=0.1).requires_grad
+    assert torch.equal(found, attack.pgd(net, x.detach(), labels, eps=0.1, steps=2))
+    assert not attack.fgsm(net, x, labels.to(dtype), eps=0.1).requires_grad
 
 
 class Valley(nn.Module):
@@ -108,22 +109,20 @@ class Valley(nn.Module):
 def test_a_second_start_can_find_what_the_first_does_not():
     x, y = torch.full((4, 1, 4, 4), 0.01), torch.zeros(4, dtype=torch.long)
     options = {"eps": 0.5, "steps": 3, "step_size": 0.02, "bounds": WIDE}
-    margins = [
-        adversarial.margin(Valley()(adversarial.pgd(Valley(), x, y, starts=starts, **options)), y) for starts in (1, 2)
-    ]
+    margins = [attack.margin(Valley()(attack.pgd(Valley(), x, y, starts=starts, **options)), y) for starts in (1, 2)]
     assert (margins[1] < margins[0] - 1).all()
 
 
 def test_margin_is_below_zero_exactly_where_the_prediction_is_wrong():
     logits = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [0.0, -1.0, 5.0], [-3.0, -1.0, -2.0]])
-    found = adversarial.margin(logits, torch.tensor([0, 1, 1, 1]))
+    found = attack.margin(logits, torch.tensor([0, 1, 1, 1]))
     assert found.tolist() == [1.0, -1.0, -6.0, 1.0]
 
 
 def test_many_images_are_worked_through_in_batches(monkeypatch, net, x, labels):
-    whole = [f(net, x, labels, eps=0.1) for f in (adversarial.fgsm, adversarial.pgd)]
+    whole = [f(net, x, labels, eps=0.1) for f in (attack.fgsm, attack.pgd)]
     monkeypatch.setattr(adversarial, "BATCH", 4)
-    for f, expected in zip((adversarial.fgsm, adversarial.pgd), whole, strict=True):
+    for f, expected in zip((attack.fgsm, attack.pgd), whole, strict=True):
         torch.testing.assert_close(f(net, x, labels, eps=0.1), expected)
 
 
@@ -138,9 +137,9 @@ class Probability(nn.Module):
 
 def test_theorem_1(net, x):
     """Tang et al. 2022: the loss gradient is minus the probability's gradient over the probability."""
-    target = training.predict(net, x).argmax(1)
-    delta = adversarial.loss_gradient(net, x, target)
-    p = training.predict(net, x).softmax(1).gather(1, target[:, None]).view(-1, 1, 1, 1)
+    target = running.predict(net, x).argmax(1)
+    delta = attack.loss_gradient(net, x, target)
+    p = running.predict(net, x).softmax(1).gather(1, target[:, None]).view(-1, 1, 1, 1)
     torch.testing.assert_close(delta, -explainers.gradient(Probability(net), x, target) / p, atol=1e-12, rtol=1e-8)
 
 
@@ -149,9 +148,9 @@ def test_adversarial_training_is_repeatable_and_leaves_its_net_alone(trained, di
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     options = {"eps": 0.1, "refresh": refresh, "epochs": 1}
     nets = [
-        adversarial.adversarial_training(
-            trained, digits.images, digits.labels, generator=torch.Generator().manual_seed(seed), **options
-        )
+        defend.adversarial_training(
+            trained, (digits.images, digits.labels), generator=torch.Generator().manual_seed(seed), **options
+        ).model
         for seed in (0, 0, 1)
     ]
     states = [net.state_dict() for net in nets]
@@ -163,17 +162,17 @@ def test_adversarial_training_is_repeatable_and_leaves_its_net_alone(trained, di
 def test_refreshed_images_make_the_net_resist_a_new_round(trained, digits):
     def resists(net):
         test = data.load("digits", "test").first(100)
-        return training.accuracy(net, adversarial.fgsm(net, test.images, test.labels, eps=0.1), test.labels)
+        return running.accuracy(net, attack.fgsm(net, test.images, test.labels, eps=0.1), test.labels)
 
-    hardened = adversarial.adversarial_training(
-        trained, digits.images, digits.labels, eps=0.1, refresh=True, epochs=6, batch_size=20
-    )
+    hardened = defend.adversarial_training(
+        trained, (digits.images, digits.labels), eps=0.1, refresh=True, epochs=6, batch_size=20
+    ).model
     assert resists(hardened) > resists(trained) + 0.1
 
 
 def test_the_fgsm_images_are_made_once_of_the_first_images(trained, digits, monkeypatch):
     seen = []
-    real = adversarial.fgsm
+    real = attack.fgsm
 
     def watch(net, x, y, *, eps):
         made = real(net, x, y, eps=eps)
@@ -189,7 +188,7 @@ def test_the_fgsm_images_are_made_once_of_the_first_images(trained, digits, monk
 
     monkeypatch.setattr(adversarial, "fgsm", watch)
     monkeypatch.setattr(adversarial, "optimise", optimise)
-    adversarial.adversarial_training(trained, digits.images, digits.labels, eps=0.1, count=30, epochs=1)
+    defend.adversarial_training(trained, (digits.images, digits.labels), eps=0.1, count=30, epochs=1).model
     (x, y, made) = seen[0]
     assert torch.equal(x, digits.images[:30])
     assert torch.equal(y, digits.labels[:30])
@@ -199,16 +198,16 @@ def test_the_fgsm_images_are_made_once_of_the_first_images(trained, digits, monk
 
 def test_refreshed_images_are_made_of_the_net_as_it_then_is(trained, digits, monkeypatch):
     seen = []
-    real = adversarial.fgsm
+    real = attack.fgsm
 
     def watch(net, x, y, *, eps):
         seen.append(net.fc2.weight.detach().clone())
         return real(net, x, y, eps=eps)
 
     monkeypatch.setattr(adversarial, "fgsm", watch)
-    adversarial.adversarial_training(
-        trained, digits.images[:60], digits.labels[:60], eps=0.1, refresh=True, epochs=1, batch_size=20
-    )
+    defend.adversarial_training(
+        trained, (digits.images[:60], digits.labels[:60]), eps=0.1, refresh=True, epochs=1, batch_size=20
+    ).model
     assert len(seen) == 3
     assert torch.equal(seen[0], trained.fc2.weight)
     assert not torch.equal(seen[1], seen[0])

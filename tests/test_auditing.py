@@ -10,7 +10,10 @@ from conftest import seeded
 from torch import nn
 
 import atexlib
-from atexlib import audit_report, auditing, explainers, metrics
+from atexlib import explain
+from atexlib.judge import audit, report
+from atexlib.maps import alike
+from atexlib.nets import ConvNet
 
 EPS = 0.1
 QUICK = {"eps": EPS, "steps": 3, "starts": 1, "progress": False}
@@ -23,7 +26,6 @@ def images(digits):
 
 @pytest.fixture(scope="module")
 def smooth():
-    from atexlib.models import ConvNet
 
     return ConvNet(side=14, width=4, hidden=12, generator=seeded(2)).eval()
 
@@ -36,7 +38,7 @@ def found(smooth, images):
 
 
 def test_there_is_a_row_for_each_explainer_and_attack(found):
-    attacks = [auditing.NOISE, "untargeted", "distance", auditing.WORST]
+    attacks = [audit.NOISE, "untargeted", "distance", audit.WORST]
     assert found.table.index.tolist() == [(name, attack) for name in ("gradient", "grad_cam") for attack in attacks]
     assert found.notes == []
     assert found.settings["images"] == 6
@@ -44,12 +46,12 @@ def test_there_is_a_row_for_each_explainer_and_attack(found):
 
 def test_the_numbers_are_those_of_the_changed_images(found, smooth, images):
     for example in found.examples:
-        explainer = explainers.EXPLAINERS[example.explainer]
+        explainer = explain.EXPLAINERS[example.explainer]
         target = smooth(example.image[None]).argmax(1)
         assert torch.equal(example.image, images[0][example.number])
         maps = [explainer(smooth, z[None], target) for z in (example.image, example.changed)]
         torch.testing.assert_close(maps[1][0], example.changed_map)
-        alike = metrics.spearman(*(m.abs() for m in maps)).item()
+        alike = alike.spearman(*(m.abs() for m in maps)).item()
         assert alike == pytest.approx(example.spearman, abs=1e-6)
         assert alike == pytest.approx(
             found.values[example.explainer, example.attack]["spearman"][example.number].item(), abs=1e-6
@@ -60,23 +62,23 @@ def test_the_numbers_are_those_of_the_changed_images(found, smooth, images):
 
 def test_the_examples_are_the_most_fragile(found):
     for name in ("gradient", "grad_cam"):
-        lowest = found.values[name, auditing.WORST]["spearman"].sort()
+        lowest = found.values[name, audit.WORST]["spearman"].sort()
         own = [example for example in found.examples if example.explainer == name]
-        assert [example.number for example in own] == lowest.indices[: auditing.SHOWN].tolist()
-        assert [example.spearman for example in own] == pytest.approx(lowest.values[: auditing.SHOWN].tolist())
+        assert [example.number for example in own] == lowest.indices[: audit.SHOWN].tolist()
+        assert [example.spearman for example in own] == pytest.approx(lowest.values[: audit.SHOWN].tolist())
 
 
 def test_worst_of_all_is_the_lowest_of_each_image_without_the_control(found):
-    for measure in auditing.MEASURES:
+    for measure in audit.MEASURES:
         both = [found.values["gradient", attack][measure] for attack in ("untargeted", "distance")]
-        torch.testing.assert_close(found.values["gradient", auditing.WORST][measure], torch.minimum(*both))
+        torch.testing.assert_close(found.values["gradient", audit.WORST][measure], torch.minimum(*both))
 
 
 def test_searching_moves_a_map_further_than_chance(trained, digits):
     x, y = digits.images[:6], digits.labels[:6]
     more = {**QUICK, "steps": 15, "explainers": ["gradient"], "attacks": ["distance"]}
     found = atexlib.audit(trained, x, y, **more)
-    noise, attacked = (found.values["gradient", name]["spearman"].mean() for name in (auditing.NOISE, auditing.WORST))
+    noise, attacked = (found.values["gradient", name]["spearman"].mean() for name in (audit.NOISE, audit.WORST))
     assert attacked < noise - 0.05
 
 
@@ -113,7 +115,7 @@ def test_a_relu_net_is_attacked_through_its_softplus_twin(images):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 10))
     found = atexlib.audit(net.eval(), *images, explainers=["gradient"], attacks=["distance"], **QUICK)
     assert found.notes == ["The attacks were guided by a softplus copy, beta 10."]
-    values = {name: found.values["gradient", name]["spearman"] for name in (auditing.NOISE, "distance")}
+    values = {name: found.values["gradient", name]["spearman"] for name in (audit.NOISE, "distance")}
     assert (values["distance"] < 1).all()
 
 
@@ -172,21 +174,21 @@ def test_one_smooth_unit_does_not_hide_the_relus(images):
 
 def test_attacks_that_do_less_than_chance_are_said_to_be_weak():
     low, high = torch.tensor([0.2, 0.4]), torch.tensor([0.9, 0.8])
-    assert auditing._doubts("lrp", high, low) == []
-    assert "lrp: random noise moved the maps further" in auditing._doubts("lrp", low, high)[0]
+    assert audit._doubts("lrp", high, low) == []
+    assert "lrp: random noise moved the maps further" in audit._doubts("lrp", low, high)[0]
 
 
 def test_a_map_that_is_constant_but_for_rounding_has_no_order(images):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softplus(), nn.Conv2d(4, 4, 12), nn.Flatten(), nn.Linear(4, 10)).eval()
     found = atexlib.audit(net, *images, explainers=["grad_cam"], attacks=["distance"], **QUICK)
-    row = found.table.loc[("grad_cam", auditing.WORST)]
+    row = found.table.loc[("grad_cam", audit.WORST)]
     assert (row["spearman"], row["topk"], row["constant maps"]) == ("undefined", "undefined", 6)
     assert "6 of 6 maps are constant" in found.notes[0]
 
 
 def test_an_explainer_of_ones_own_is_audited_under_its_name(smooth, images):
     def shown(model, x, target=None, *, create_graph=False):
-        return explainers.grad_cam(model, x, target, create_graph=create_graph, layer="conv1").relu()
+        return explain.grad_cam(model, x, target, create_graph=create_graph, layer="conv1").relu()
 
     found = atexlib.audit(smooth, *images, explainers={"as shown": shown}, attacks=["distance"], **QUICK)
     assert found.table.index.unique("explainer").tolist() == ["as shown"]
@@ -206,7 +208,7 @@ def test_wide_images_are_audited_by_all_attacks():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softplus(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
     wide = torch.rand(3, 1, 10, 80, generator=seeded(3))
     found = atexlib.audit(net.eval(), wide, torch.zeros(3, dtype=torch.long), explainers=["gradient"], **QUICK)
-    assert len(found.table) == len(auditing.ATTACKS) + 2
+    assert len(found.table) == len(audit.ATTACKS) + 2
 
 
 def test_a_map_that_one_attack_empties_still_counts_at_its_worst():
@@ -216,7 +218,7 @@ def test_a_map_that_one_attack_empties_still_counts_at_its_worst():
          "distance": torch.tensor(d)}
         for s, k, d in (([0.3, nan, nan], [True, True, False], [0.1] * 3), ([0.5, 0.2, nan], [True] * 3, [0.2] * 3))
     ]  # fmt: skip
-    worst = auditing._worst(found)
+    worst = audit._worst(found)
     torch.testing.assert_close(worst["spearman"], torch.tensor([0.3, 0.2, nan]), equal_nan=True)
     assert worst["kept"].tolist() == [True, True, False]
     assert worst["distance"].tolist() == pytest.approx([0.2] * 3)
@@ -242,27 +244,27 @@ def test_a_constant_map_is_counted_and_not_averaged(images):
     assert (row["spearman"], row["constant maps"]) == ("undefined", 6)
     assert found.examples == []
     with pytest.raises(ValueError, match="nothing to show"):
-        audit_report.save(found, "never.html")
+        report.save(found, "never.html")
 
 
 def test_the_report_says_what_the_audit_found(found, tmp_path):
-    page = audit_report.save(found, tmp_path / "audit.html").read_text(encoding="utf-8")
-    text = audit_report.save(found, tmp_path / "audit.md").read_text(encoding="utf-8")
+    page = report.save(found, tmp_path / "audit.html").read_text(encoding="utf-8")
+    text = report.save(found, tmp_path / "audit.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit-worst.png", "audit.html", "audit.md"]
     soup = BeautifulSoup(page, "html.parser")
     assert len(soup.select("table tbody tr")) == len(found.table)
     assert soup.img["alt"]
     assert soup.img["src"].startswith("data:image/png;base64,")
-    for line in audit_report.summary(found):
+    for line in report.summary(found):
         assert f"- {line}" in text.splitlines()
         assert line in [item.text for item in soup.find_all("li")]
     for cell in found.table["spearman"]:
         assert cell in text
         assert cell in page
     with pytest.raises(ValueError, match=r"audit\.pdf.*\.html or \.md"):
-        audit_report.save(found, tmp_path / "audit.pdf")
+        report.save(found, tmp_path / "audit.pdf")
 
 
 def test_a_report_is_safe_to_open(found, tmp_path):
     poisoned = dataclasses.replace(found, notes=["<script>alert(1)</script>"])
-    assert "<script>" not in audit_report.save(poisoned, tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<script>" not in report.save(poisoned, tmp_path / "a.html").read_text(encoding="utf-8")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from conftest import seeded
 
-from atexlib import chapters, checks, data, experiments, models, training
-from atexlib.experiments import nets, store
+from atexlib import chapters, checks, data, experiments, nets
+from atexlib.experiments.engine import store
+from atexlib.experiments.subjects import nets
 
 DIGITS = {"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 3}
 TRAIN = experiments.train
@@ -18,7 +19,7 @@ def trainings(tmp_path, monkeypatch):
 
     def train(*, dataset, seed, preset, device, progress):
         asked.append((dataset, seed, preset, device))
-        return models.ConvNet(generator=seeded(seed)).eval()
+        return nets.ConvNet(generator=seeded(seed)).eval()
 
     monkeypatch.setattr(experiments, "train", train)
     monkeypatch.setattr(store, "COMMITTED", tmp_path)
@@ -134,7 +135,7 @@ def test_dataset_auto_is_fashion_mnist_where_it_can_be_had(capsys, trainings):
 
 
 def test_a_committed_net_is_read_unless_it_shall_be_recomputed(trainings):
-    committed = models.ConvNet(generator=seeded(9))
+    committed = nets.ConvNet(generator=seeded(9))
     path = store.place(experiments.net_name(dataset="digits", defense="none", seed=3, preset="reduced"))
     experiments.save_net(committed, path, {})
     read = chapters.begin(**DIGITS)
@@ -150,7 +151,7 @@ def test_a_committed_net_is_read_unless_it_shall_be_recomputed(trainings):
 
 def test_a_net_of_another_seed_is_not_taken(trainings):
     path = store.place(experiments.net_name(dataset="digits", defense="none", seed=0, preset="reduced"))
-    experiments.save_net(models.ConvNet(), path, {})
+    experiments.save_net(nets.ConvNet(), path, {})
     chapters.begin(**DIGITS)
     assert trainings == [("digits", 3, "smoke", "cpu")]
 
@@ -160,7 +161,7 @@ def test_a_chapter_trains_for_real(monkeypatch):
     monkeypatch.setattr(experiments, "train", TRAIN)
     monkeypatch.setitem(experiments.PRESETS, "smoke", tiny)
     setting = chapters.begin(**DIGITS, recompute=True)
-    assert training.accuracy(setting.model, setting.test.images, setting.test.labels) > 0.3
+    assert nets.accuracy(setting.model, setting.test.images, setting.test.labels) > 0.3
 
 
 def test_a_defended_net_is_read_if_it_and_the_net_under_it_are_committed(monkeypatch):
@@ -168,9 +169,9 @@ def test_a_defended_net_is_read_if_it_and_the_net_under_it_are_committed(monkeyp
     monkeypatch.setattr(nets, "defend", lambda model, settings, **_: made.append((model, settings)) or model)
     for defense in ("none", "naive"):
         name = experiments.net_name(dataset="digits", defense=defense, seed=3, preset="reduced")
-        experiments.save_net(models.ConvNet(generator=seeded(len(defense))), store.place(name), {})
+        experiments.save_net(nets.ConvNet(generator=seeded(len(defense))), store.place(name), {})
     found = chapters.begin(**DIGITS).defended("naive")
-    assert torch.equal(weights(found), weights(models.ConvNet(generator=seeded(5)).half().float()))
+    assert torch.equal(weights(found), weights(nets.ConvNet(generator=seeded(5)).half().float()))
     assert not made
 
 
@@ -180,7 +181,7 @@ def test_else_it_is_trained_from_the_net_of_the_chapter(monkeypatch, defense, re
     monkeypatch.setattr(nets, "defend", lambda model, settings, **_: made.append((model, settings)) or model)
     for kind in ("none", "naive"):
         name = experiments.net_name(dataset="digits", defense=kind, seed=3, preset="reduced")
-        experiments.save_net(models.ConvNet(), store.place(name), {})
+        experiments.save_net(nets.ConvNet(), store.place(name), {})
     setting = chapters.begin(**DIGITS, recompute=recompute)
     setting.defended(defense)
     assert made == [(setting.model, nets.SETTINGS[defense])]

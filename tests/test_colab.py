@@ -43,7 +43,7 @@ import torch
 
 import atexlib
 from atexlib import experiments
-from atexlib.experiments import store
+from atexlib.experiments.engine import store
 
 found = {
     "colab": "google.colab" in sys.modules,

@@ -3,7 +3,8 @@ import torch
 from conftest import seeded
 from torch import nn
 
-from atexlib import convolution, explainers, models
+from atexlib import explain, nets
+from atexlib.nets import convolution
 
 LAYERS = {
     "plain": {},
@@ -36,13 +37,13 @@ def test_the_second_derivative_skips_the_gradient_of_the_weights(net, x):
 
     def slope():
         z = x.clone().requires_grad_()
-        maps = explainers.gradient(net, z, 1, create_graph=True)
+        maps = explain.gradient(net, z, 1, create_graph=True)
         with torch.profiler.profile() as profile:
             found = torch.autograd.grad(maps.square().sum(), z)[0]
         return found, {event.key for event in profile.key_averages()}
 
     plain, with_waste = slope()
-    with models.frozen(net):
+    with nets.frozen(net):
         frozen, without = slope()
     torch.testing.assert_close(frozen, plain)
     assert "aten::_convolution_double_backward" in with_waste

@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from atexlib import data
+from atexlib.data import sets
 
 
 def write_idx(path, array):
@@ -26,7 +27,7 @@ def root(tmp_path, monkeypatch):
         write_idx(tmp_path / f"MNIST/raw/{prefix}-images-idx3-ubyte", rng.integers(0, 256, (count, 2, 2)))
         write_idx(tmp_path / f"MNIST/raw/{prefix}-labels-idx1-ubyte", rng.integers(0, 10, count))
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in (tmp_path / "MNIST/raw").iterdir()}
-    monkeypatch.setitem(data._IDX_FILES, "MNIST", sums)
+    monkeypatch.setitem(sets._IDX_FILES, "MNIST", sums)
     monkeypatch.setenv("ATEXLIB_DATA", str(tmp_path))
     return tmp_path
 

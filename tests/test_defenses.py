@@ -8,23 +8,24 @@ import torch.nn.functional as F
 from conftest import seeded
 from torch import nn
 
-from atexlib import atex, defenses, explainers, models, naive, objectives, training
-from atexlib.models import ConvNet
+from atexlib import attack, explain, nets
+from atexlib.defend import atex, naive, neighbours
+from atexlib.nets import ConvNet, training
 
 X = torch.rand(40, 1, 8, 8, generator=seeded(4))
 Y = (X.mean((1, 2, 3)) > X.mean()).long() + 2 * (X[:, 0, :4].mean((1, 2)) > X[:, 0, 4:].mean((1, 2))).long()
 FEW = {"eps": 0.1, "epochs": 2, "batch_size": 10}
 DEFENSES = {
-    "naive": lambda net, **o: defenses.train_naive(net, X, Y, **FEW | o),
-    "naive, ascent": lambda net, **o: defenses.train_naive(net, X, Y, neighbours="ascent", samples=2, **FEW | o),
-    "naive, SmoothGrad": lambda net, **o: defenses.train_naive(net, X, Y, target_map="smoothgrad", **FEW | o),
-    "naive, top-k": lambda net, **o: defenses.train_naive(net, X, Y, distance=objectives.Untargeted(k=9), **FEW | o),
-    "atex": lambda net, **o: defenses.train_atex(net, X, Y, **FEW | o),
-    "atex, ascent": lambda net, **o: defenses.train_atex(net, X, Y, directions="ascent", **FEW | o),
-    "atex, mixed": lambda net, **o: defenses.train_atex(net, X, Y, directions="mixed", along_samples=2, **FEW | o),
-    "atex, printed": lambda net, **o: defenses.train_atex(net, X, Y, reading="l2", noise="printed", **FEW | o),
-    "atex, labels": lambda net, **o: defenses.train_atex(
-        net, X, Y, fidelity=0.0, label_weight=1.0, steps_per_batch=2, **FEW | o
+    "naive": lambda net, **o: naive.naive(net, (X, Y), **FEW | o).model,
+    "naive, ascent": lambda net, **o: naive.naive(net, (X, Y), neighbors="ascent", samples=2, **FEW | o).model,
+    "naive, SmoothGrad": lambda net, **o: naive.naive(net, (X, Y), target_map="smoothgrad", **FEW | o).model,
+    "naive, top-k": lambda net, **o: naive.naive(net, (X, Y), distance=attack.Untargeted(k=9), **FEW | o).model,
+    "atex": lambda net, **o: atex.atex(net, (X, Y), **FEW | o).model,
+    "atex, ascent": lambda net, **o: atex.atex(net, (X, Y), directions="ascent", **FEW | o).model,
+    "atex, mixed": lambda net, **o: atex.atex(net, (X, Y), directions="mixed", along_samples=2, **FEW | o).model,
+    "atex, printed": lambda net, **o: atex.atex(net, (X, Y), norm="l2", noise="printed", **FEW | o).model,
+    "atex, labels": lambda net, **o: (
+        atex.atex(net, (X, Y), fidelity=0.0, label_weight=1.0, steps_per_batch=2, **FEW | o).model
     ),
 }
 
@@ -32,7 +33,7 @@ DEFENSES = {
 @pytest.fixture
 def base():
     net = ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2))
-    return training.fit(net, X, Y, epochs=8, batch_size=10, lr=1e-2).model
+    return nets.fit(net, (X, Y), epochs=8, batch_size=10, lr=1e-2).model
 
 
 @pytest.fixture(params=DEFENSES)
@@ -88,7 +89,7 @@ def test_distillation_is_the_divergence_of_the_softened_predictions():
 
 
 def test_atex_without_its_second_term_has_nothing_to_learn(base):
-    same = defenses.train_atex(base, X, Y, alpha=0.0, eps=0.1, epochs=1, batch_size=40, lr=1e-6)
+    same = atex.atex(base, (X, Y), alpha=0.0, eps=0.1, epochs=1, batch_size=40, lr=1e-6).model
     torch.testing.assert_close(weights(same), weights(base), atol=2e-6, rtol=0)
 
 
@@ -112,15 +113,15 @@ def test_atex_needs_no_second_derivative(base):
             return self.net(Once.apply(x))
 
     for directions in atex.DIRECTIONS:
-        defenses.train_atex(Wrapped(), X, Y, directions=directions, **FEW)
+        atex.atex(Wrapped(), (X, Y), directions=directions, **FEW).model
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        defenses.train_naive(Wrapped(), X, Y, **FEW)
+        naive.naive(Wrapped(), (X, Y), **FEW).model
 
 
 def test_maps_that_are_handed_in_are_not_computed_again(base, monkeypatch):
     maps = atex.smooth_maps(base, X, sigma=0.1)
     monkeypatch.setattr(atex, "smooth_maps", lambda *_, **__: pytest.fail("the maps were computed again"))
-    given, again, other = (weights(defenses.train_atex(base, X, Y, maps=m, **FEW)) for m in (maps, maps, maps.flip(0)))
+    given, again, other = (weights(atex.atex(base, (X, Y), maps=m, **FEW).model) for m in (maps, maps, maps.flip(0)))
     assert torch.equal(given, again)
     assert not torch.equal(given, other)
 
@@ -128,7 +129,7 @@ def test_maps_that_are_handed_in_are_not_computed_again(base, monkeypatch):
 def test_smooth_maps_do_not_depend_on_the_batch(base):
     whole, parts = (atex.smooth_maps(base, X, sigma=0.1, batch_size=size) for size in (40, 7))
     torch.testing.assert_close(whole, parts)
-    torch.testing.assert_close(whole, explainers.smoothgrad(base, X, samples=10, sigma=0.1))
+    torch.testing.assert_close(whole, explain.smoothgrad(base, X, samples=10, sigma=0.1))
 
 
 def test_the_climbing_directions_defend_what_random_ones_do_not_see(base):
@@ -139,12 +140,12 @@ def test_the_climbing_directions_defend_what_random_ones_do_not_see(base):
         def loss(z):
             return atex.distillation(net(z), base(X).detach(), temperature=1.0)
 
-        with models.frozen(net):
-            z = atex.orthogonal_ascent(loss, X, maps, radius=0.2, steps=5, generator=seeded(7))
+        with nets.frozen(net):
+            z = neighbours.orthogonal_ascent(loss, X, maps, radius=0.2, steps=5, generator=seeded(7))
             return loss(z).mean().item()
 
     options = {"eps": 0.2, "epochs": 30, "batch_size": 20, "maps": maps, "lr": 3e-3, "temperature": 1.0}
-    ascent = defenses.train_atex(base, X, Y, directions="ascent", **options)
+    ascent = atex.atex(base, (X, Y), directions="ascent", **options).model
     assert drift(ascent) < 0.7 * drift(base)
 
 
@@ -162,7 +163,7 @@ class Linear(nn.Module):
 def test_a_linear_net_has_no_maps_to_straighten():
     net, x = Linear().double(), X.double()
     with_maps, without = (
-        defenses.train_naive(net, x, Y, weight=weight, generator=seeded(1), **FEW) for weight in (100.0, 0.0)
+        naive.naive(net, (x, Y), weight=weight, generator=seeded(1), **FEW).model for weight in (100.0, 0.0)
     )
     torch.testing.assert_close(weights(with_maps), weights(without), atol=1e-6, rtol=0)
 
@@ -176,14 +177,14 @@ def test_one_step_of_naive_is_the_loss_written_out(base):
     noise = torch.rand((20, 1, 8, 8), generator=generator)
     near = (x.repeat(2, 1, 1, 1) + 0.1 * (2 * noise - 1)).clamp(0, 1)
     loss = 2.0 * F.cross_entropy(by_hand(x), y) + 0.5 * F.cross_entropy(by_hand(near), y.repeat(2))
-    clean, moved = (explainers.gradient(by_hand, z, c, create_graph=True) for z, c in ((x, y), (near, y.repeat(2))))
+    clean, moved = (explain.gradient(by_hand, z, c, create_graph=True) for z, c in ((x, y), (near, y.repeat(2))))
     a, b = (maps.abs().flatten(1) for maps in (clean.repeat(2, 1, 1, 1), moved))
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     correlation = (a * b).sum(1) / a.norm(dim=1) / b.norm(dim=1)
     (loss + 3.0 * (1 - correlation).mean()).backward()
     torch.optim.Adam(by_hand.parameters(), lr=1e-3).step()
     options = {"eps": 0.1, "epochs": 1, "batch_size": 10, "a1": 2.0, "a2": 0.5, "weight": 3.0, "samples": 2}
-    library = defenses.train_naive(base, X[:10], Y[:10], generator=seeded(3), **options)
+    library = naive.naive(base, (X[:10], Y[:10]), generator=seeded(3), **options).model
     apart = (weights(by_hand) - weights(library)).abs() > 1e-4
     assert apart.double().mean() < 0.01  # where a gradient is zero up to rounding, Adam's first step has any sign
 
@@ -192,10 +193,10 @@ def test_naive_training_makes_the_maps_at_neighbours_alike(base):
     near = (X + 0.1 * (2 * torch.rand(X.shape, generator=seeded(6)) - 1)).clamp(0, 1)
 
     def unlike(net):
-        maps = (explainers.gradient(net, z, Y) for z in (X, near))
-        return objectives.Distance()(next(maps))(next(maps)).mean().item()
+        maps = (explain.gradient(net, z, Y) for z in (X, near))
+        return attack.Distance()(next(maps))(next(maps)).mean().item()
 
-    defended = defenses.train_naive(base, X, Y, eps=0.1, epochs=20, batch_size=10, weight=10.0)
+    defended = naive.naive(base, (X, Y), eps=0.1, epochs=20, batch_size=10, weight=10.0).model
     assert unlike(defended) < 0.7 * unlike(base)
 
 

@@ -18,64 +18,48 @@ import torch
 from PIL import Image
 
 from atexlib import __main__ as command_line
-from atexlib import adversarial, data, experiments, explainers, faithfulness, training, vision
-from atexlib.experiments import (
-    cards,
-    costs,
-    efficacy,
-    families,
-    fooling,
-    freshness,
-    iterations,
-    nets,
-    pictures,
-    presets,
-    provenance,
-    repair,
-    runs,
-    smoothness,
-    store,
-    tables,
-    variants,
-)
-from atexlib.models import ConvNet
+from atexlib import attack, data, experiments, explain, nets
+from atexlib.defend import adversarial
+from atexlib.experiments.engine import cards, presets, provenance, runs, store
+from atexlib.experiments.findings import freshness
+from atexlib.experiments.kinds import costs, efficacy, fooling, repair, smoothness, tables, variants
+from atexlib.experiments.subjects import families, iterations, nets, pictures
+from atexlib.maps import shape
+from atexlib.nets import ConvNet
 
 CELL = {
-    "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
+    "kind": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
     "preset": "smoke",
 }  # fmt: skip
 CARDS = Path(experiments.__file__).parents[1] / "results/cards"
 WHERE = {"dataset": "digits", "seed": 0, "preset": "smoke"}
 EFFICACY = {
-    "experiment": "adversarial_efficacy", "defense": "plain", "iterations": 0, "share": 1.0, "recipe": "once", **WHERE,
+    "kind": "adversarial_efficacy", "defense": "plain", "iterations": 0, "share": 1.0, "recipe": "once", **WHERE,
 }  # fmt: skip
 SMOOTHNESS = {
-    "experiment": "smoothness", "defense": "plain", "iterations": 0, "map": "gradient", **WHERE,
+    "kind": "smoothness", "defense": "plain", "iterations": 0, "map": "gradient", **WHERE,
 }  # fmt: skip
-FOOLING = {"experiment": "fooling", "model": "vgg19", "explainer": "gradient", "loss": "topk", **WHERE}
-REPAIR = {"experiment": "repair", "defense": "none", "explainer": "grad_cam", "treatment": "none", **WHERE}
+FOOLING = {"kind": "fooling", "model": "vgg19", "explainer": "gradient", "loss": "topk", **WHERE}
+REPAIR = {"kind": "repair", "defense": "none", "explainer": "grad_cam", "treatment": "none", **WHERE}
 SPECS = [
     CELL,
     {**CELL, "attack": "targeted", "defense": "atex_ascent"},
     {**CELL, "defense": "naive"},
-    *({**CELL, "experiment": "attacks", "attack": name} for name in experiments.EXPERIMENTS["attacks"].keys["attack"]),
-    {"experiment": "budget", "defense": "none", "steps": 2, "starts": 1, "eps": 0.1, **WHERE},
-    *(
-        {"experiment": "explainers", "defense": "none", "explainer": name, "eps": 0.1, **WHERE}
-        for name in tables.EXPLAINERS
-    ),
-    *({"experiment": "variants", "variant": name, **WHERE} for name in variants.VARIANTS),
-    *({"experiment": "bar", "net": name, **WHERE} for name in ("none", "naive with ascent", "beta 3, naive, weight 1")),
-    {"experiment": "cost", "side": "14", "seed": 0, "preset": "smoke"},
+    *({**CELL, "kind": "attacks", "attack": name} for name in experiments.EXPERIMENTS["attacks"].keys["attack"]),
+    {"kind": "budget", "defense": "none", "steps": 2, "starts": 1, "eps": 0.1, **WHERE},
+    *({"kind": "explainers", "defense": "none", "explainer": name, "eps": 0.1, **WHERE} for name in tables.EXPLAINERS),
+    *({"kind": "variants", "variant": name, **WHERE} for name in variants.VARIANTS),
+    *({"kind": "bar", "net": name, **WHERE} for name in ("none", "naive with ascent", "beta 3, naive, weight 1")),
+    {"kind": "cost", "side": "14", "seed": 0, "preset": "smoke"},
     *({**SMOOTHNESS, "map": name} for name in smoothness.MAPS),
     *({**EFFICACY, "defense": name, "iterations": 1} for name in iterations.ITERATED),
     {**EFFICACY, "recipe": "refresh"},
-    {"experiment": "theorem1", "defense": "none", **WHERE},
+    {"kind": "theorem1", "defense": "none", **WHERE},
     {**FOOLING, "explainer": "lrp", "loss": "center_mass"},
     {**FOOLING, "loss": "active"},
-    {**FOOLING, "experiment": "fooling_variant", "change": "elsewhere", "explainer": "lrp"},
-    {**FOOLING, "experiment": "fooling_variant", "change": "longer"},
-    {**FOOLING, "experiment": "fooling_point", "lr": 0.002, "weight": 30.0, "steps": 2},
+    {**FOOLING, "kind": "fooling_variant", "change": "elsewhere", "explainer": "lrp"},
+    {**FOOLING, "kind": "fooling_variant", "change": "longer"},
+    {**FOOLING, "kind": "fooling_point", "lr": 0.002, "weight": 30.0, "steps": 2},
     *({**REPAIR, "treatment": name} for name in repair.TREATMENTS),
     {**REPAIR, "defense": "atex", "explainer": "lrp"},
 ]
@@ -141,7 +125,7 @@ def test_two_specs_never_share_a_file():
     eps, seeds = [0.02, 0.1, 0.1000001], [0, 1, 20260101, 20260102]
     for name, experiment in experiments.EXPERIMENTS.items():
         axes = {key: {int: seeds, float: eps}.get(allowed, allowed) for key, allowed in experiment.keys.items()}
-        specs = experiments.grid(experiment=name, **{key: list(values) for key, values in axes.items()})
+        specs = experiments.grid(kind=name, **{key: list(values) for key, values in axes.items()})
         assert len({cards.card_name(*runs.check(spec)) for spec in specs}) == len(specs)
 
 
@@ -235,7 +219,7 @@ def test_a_net_declares_the_code_it_calls(defense):
     assert undeclared == set()
 
 
-@pytest.mark.parametrize("model", vision.MODELS)
+@pytest.mark.parametrize("model", nets.MODELS)
 def test_a_net_of_a_family_declares_the_code_it_calls_and_is_read_back(model):
     where = {"model": model, **WHERE, "wide": True}
     names = called(lambda: families.ensure(**where))
@@ -246,7 +230,7 @@ def test_a_net_of_a_family_declares_the_code_it_calls_and_is_read_back(model):
     written = path.stat().st_mtime_ns
     net = families.trained(**where)
     images, labels = families.scene("digits", "test", wide=True)
-    assert nets.net_facts(path)["test_accuracy"] == pytest.approx(training.accuracy(net, images, labels), abs=0.02)
+    assert nets.net_facts(path)["test_accuracy"] == pytest.approx(nets.accuracy(net, images, labels), abs=0.02)
     assert path.stat().st_mtime_ns == written
     store.find(families.net_name(**where | {"wide": False})).unlink()
     assert [entry.stale_since for entry in experiments.status()] == [[f"the net {model}"]]
@@ -509,7 +493,7 @@ def test_bytes_kept_are_those_of_the_saved_tensors():
 
 
 def test_theorem_1_holds_on_the_digits_and_not_for_the_logit():
-    metrics = experiments.run_or_load({"experiment": "theorem1", "defense": "none", **WHERE})["metrics"]
+    metrics = experiments.run_or_load({"kind": "theorem1", "defense": "none", **WHERE})["metrics"]
     for name in ("probability", "log-probability"):
         assert max(abs(value) for value in metrics[name]["values"]) < 1e-10
     assert min(metrics["logit"]["values"]) > 1e-6
@@ -518,7 +502,7 @@ def test_theorem_1_holds_on_the_digits_and_not_for_the_logit():
 def test_each_direction_is_what_its_name_says():
     model, other = (ConvNet(generator=torch.Generator().manual_seed(seed)).eval() for seed in (0, 1))
     x = 0.3 + 0.4 * torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(2))  # nothing is clipped
-    y = training.predict(model, x).argmax(1)
+    y = nets.predict(model, x).argmax(1)
     found = efficacy.other_directions(model, other, x, y, seed=0)
     assert found.keys() == set(efficacy.DIRECTIONS)
     shifts = {name: (z - x).flatten(1) for name, z in found.items()}
@@ -526,10 +510,10 @@ def test_each_direction_is_what_its_name_says():
     for name in ("random", "transfer", "orthogonal", "pgd"):
         assert 0.05 < largest[name] <= efficacy.FGSM_EPS * (1 + 1e-5)
     assert shifts["pgd l2"].norm(dim=1).max().item() == pytest.approx(efficacy.L2_EPS, rel=1e-3)
-    slope = adversarial.loss_gradient(model, x, y).flatten(1)
+    slope = attack.loss_gradient(model, x, y).flatten(1)
     assert torch.cosine_similarity(shifts["orthogonal"], slope).abs().max() < 1e-3
-    assert torch.equal(found["transfer"], adversarial.fgsm(other, x, y, eps=efficacy.FGSM_EPS))
-    margins = {name: adversarial.margin(training.predict(model, z), y).mean() for name, z in found.items()}
+    assert torch.equal(found["transfer"], attack.fgsm(other, x, y, eps=efficacy.FGSM_EPS))
+    margins = {name: attack.margin(nets.predict(model, z), y).mean() for name, z in found.items()}
     assert margins["pgd"] < margins["orthogonal"] < margins["random"]
 
 
@@ -538,21 +522,21 @@ def test_efficacy_is_that_of_the_hardened_net():
     model = experiments.trained(dataset="digits", preset="smoke")
     train, test = (experiments.attacks.first_images("digits", split, n) for split, n in (("train", 20), ("test", 4)))
     hardened = adversarial.adversarial_training(
-        model, train.images, train.labels, eps=efficacy.FGSM_EPS, count=10, epochs=1, batch_size=20,
+        model, (train.images, train.labels), eps=efficacy.FGSM_EPS, count=10, epochs=1, batch_size=20,
         generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
+    ).model  # fmt: skip
     for name, crafted, judged in (("before", model, model), ("fgsm", hardened, hardened)):
-        z = adversarial.fgsm(crafted, test.images, test.labels, eps=efficacy.FGSM_EPS)
-        assert metrics[name]["mean"] == training.accuracy(judged, z, test.labels)
-    assert metrics["clean"]["mean"] == training.accuracy(hardened, test.images, test.labels)
+        z = attack.fgsm(crafted, test.images, test.labels, eps=efficacy.FGSM_EPS)
+        assert metrics[name]["mean"] == nets.accuracy(judged, z, test.labels)
+    assert metrics["clean"]["mean"] == nets.accuracy(hardened, test.images, test.labels)
 
 
 def test_smoothness_measures_the_map_it_names():
     metrics = experiments.run_or_load(SMOOTHNESS)["metrics"]
     model = experiments.trained(dataset="digits", preset="smoke")
     x = experiments.attacks.first_images("digits", "test", 4).images
-    maps = explainers.gradient(model, x)
-    assert metrics["mass"]["mean"] == pytest.approx(faithfulness.mass_on(maps, x > 0).mean().item(), rel=1e-4)
+    maps = explain.gradient(model, x)
+    assert metrics["mass"]["mean"] == pytest.approx(shape.mass_on(maps, x > 0).mean().item(), rel=1e-4)
     smooth = experiments.run_or_load({**SMOOTHNESS, "map": "smoothgrad"})["metrics"]
     assert metrics["ssim max"]["mean"] < smooth["ssim max"]["mean"] < 1  # the rival has other noise
 

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from conftest import seeded
 from torch import nn
 
-from atexlib import explainers, models
+from atexlib import explain, nets
+from atexlib.maps import shape
 
 pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
 
@@ -16,58 +17,58 @@ def close(ours, theirs):
 
 def test_gradient_equals_captum(net, x):
     target = net(x).argmax(1)
-    close(explainers.gradient(net, x), captum.attr.Saliency(net).attribute(x, target, abs=False))
-    close(explainers.gradient(net, x, 2), captum.attr.Saliency(net).attribute(x, 2, abs=False))
+    close(explain.gradient(net, x), captum.attr.Saliency(net).attribute(x, target, abs=False))
+    close(explain.gradient(net, x, 2), captum.attr.Saliency(net).attribute(x, 2, abs=False))
 
 
 def test_gradient_x_input_equals_captum(net, x):
     theirs = captum.attr.InputXGradient(net).attribute(x, net(x).argmax(1))
-    close(explainers.gradient_x_input(net, x), theirs)
+    close(explain.gradient_x_input(net, x), theirs)
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.3])
 def test_integrated_gradients_equal_captum(net, x, baseline):
     theirs = captum.attr.IntegratedGradients(net).attribute(x, baseline, net(x).argmax(1), n_steps=20)
-    close(explainers.integrated_gradients(net, x, baseline=baseline, steps=20), theirs)
+    close(explain.integrated_gradients(net, x, baseline=baseline, steps=20), theirs)
 
 
 def test_integrated_gradients_are_complete(x):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Softplus(4), nn.Linear(16, 3)).double()
-    maps = explainers.integrated_gradients(net, x, 1, steps=64)
+    maps = explain.integrated_gradients(net, x, 1, steps=64)
     close(maps.sum((1, 2, 3)), net(x)[:, 1] - net(torch.zeros_like(x))[:, 1])
 
 
 @pytest.mark.parametrize("layer", ["conv1", "act2"])
 def test_grad_cam_equals_captum(net, x, layer):
     cam = captum.attr.LayerGradCam(net, getattr(net, layer)).attribute(x, net(x).argmax(1))
-    close(explainers.grad_cam(net, x, layer=layer), F.interpolate(cam, size=(8, 8), mode="bilinear"))
+    close(explain.grad_cam(net, x, layer=layer), F.interpolate(cam, size=(8, 8), mode="bilinear"))
 
 
 @pytest.mark.parametrize("layer", ["conv1", "act2", "fc1"])
 def test_the_gradient_at_a_layer_equals_captum(net, x, layer):
     module = getattr(net, layer)
     theirs = captum.attr.LayerGradientXActivation(net, module, multiply_by_inputs=False)
-    close(explainers.gradient_at(net, x, layer=layer), theirs.attribute(x, net(x).argmax(1)))
-    close(explainers.gradient_at(net, x, 2, layer=module), theirs.attribute(x, 2))
+    close(explain.gradient(net, x, layer=layer), theirs.attribute(x, net(x).argmax(1)))
+    close(explain.gradient(net, x, 2, layer=module), theirs.attribute(x, 2))
 
 
 def test_the_gradient_at_a_layer_can_be_differentiated(net, x):
     def total(scale):
-        return explainers.gradient_at(net, x[:2] * scale, 1, layer="conv1", create_graph=True)
+        return explain.gradient(net, x[:2] * scale, 1, layer="conv1", create_graph=True)
 
     assert torch.autograd.gradcheck(total, torch.ones((), dtype=x.dtype, requires_grad=True))
 
 
 def test_grad_cam_reads_the_last_convolution_unless_told(net, x):
-    assert torch.equal(explainers.grad_cam(net, x), explainers.grad_cam(net, x, layer=net.conv2))
+    assert torch.equal(explain.grad_cam(net, x), explain.grad_cam(net, x, layer=net.conv2))
 
 
 def test_smoothgrad_equals_captum_on_the_same_noise(net, x, monkeypatch):
     noise = torch.randn((7, 1, 8, 8), generator=seeded(3), dtype=x.dtype) * 0.2
     target = net(x).argmax(1)
     maps = [captum.attr.Saliency(net).attribute(x + draw, target, abs=False) for draw in noise]
-    close(explainers.smoothgrad(net, x, samples=7, sigma=0.2, generator=seeded(3)), torch.stack(maps).mean(0))
+    close(explain.smoothgrad(net, x, samples=7, sigma=0.2, generator=seeded(3)), torch.stack(maps).mean(0))
 
 
 def test_smoothgrad_of_a_quadratic_is_its_gradient_at_the_mean_of_the_copies(x):
@@ -75,7 +76,7 @@ def test_smoothgrad_of_a_quadratic_is_its_gradient_at_the_mean_of_the_copies(x):
         def forward(self, x):
             return torch.stack([x.square().sum((1, 2, 3)), -x.sum((1, 2, 3))], 1)
 
-    maps = explainers.smoothgrad(Quadratic(), x, 0, samples=400, sigma=0.1)
+    maps = explain.smoothgrad(Quadratic(), x, 0, samples=400, sigma=0.1)
     assert (maps - 2 * x).abs().max() < 2 * 0.1 * 5 / 20  # five standard errors
     assert not torch.equal(maps, 2 * x)
 
@@ -132,7 +133,7 @@ def test_chunks_change_neither_values_nor_derivatives(net, x, name):
     results = []
     for chunk in (1000, 13, 1):
         z = x.clone().requires_grad_()
-        maps = explainers.EXPLAINERS[name](net, z, create_graph=True, chunk=chunk)
+        maps = explain.EXPLAINERS[name](net, z, create_graph=True, chunk=chunk)
         slopes = torch.autograd.grad(maps.square().sum(), [z, net.conv1.weight, net.fc2.weight])
         results.append([maps, *slopes])
     for other in results[1:]:
@@ -144,7 +145,7 @@ def test_chunks_change_neither_values_nor_derivatives(net, x, name):
 def test_chunks_bound_what_is_in_the_net_at_once(net, x, create_graph):
     sizes = []
     net.register_forward_hook(lambda _module, inputs, _output: sizes.append(len(inputs[0])))
-    maps = explainers.smoothgrad(net, x, 1, samples=10, chunk=12, create_graph=create_graph)
+    maps = explain.smoothgrad(net, x, 1, samples=10, chunk=12, create_graph=create_graph)
     if create_graph:
         maps.sum().backward()
     assert max(sizes) == 12
@@ -159,9 +160,9 @@ def test_explainers_work_on_nets_with_in_place_relus(x, explainer):
 
 def test_normalize():
     maps = torch.tensor([[[[-4.0, 1], [2, 1]]], [[[0.0, 0], [0, 0]]]])
-    assert explainers.normalize(maps)[0].flatten().tolist() == [1, 0.25, 0.5, 0.25]
-    assert explainers.normalize(maps, by="l1")[0].flatten().tolist() == [0.5, 0.125, 0.25, 0.125]
-    assert not explainers.normalize(maps)[1].any()
+    assert shape.normalize(maps)[0].flatten().tolist() == [1, 0.25, 0.5, 0.25]
+    assert shape.normalize(maps, by="l1")[0].flatten().tolist() == [0.5, 0.125, 0.25, 0.125]
+    assert not shape.normalize(maps)[1].any()
 
 
 def test_linear_net_by_hand():
@@ -169,11 +170,11 @@ def test_linear_net_by_hand():
     weights = torch.tensor([[1.0, 2, 3, 4], [-1, 0, 1, 0]], dtype=torch.float64)
     net[1].weight.data = weights
     x = torch.tensor([[[[1.0, 2], [3, 4]]]], dtype=torch.float64)
-    assert explainers.gradient(net, x).flatten().tolist() == [1, 2, 3, 4]
-    assert explainers.gradient_x_input(net, x).flatten().tolist() == [1, 4, 9, 16]
+    assert explain.gradient(net, x).flatten().tolist() == [1, 2, 3, 4]
+    assert explain.gradient_x_input(net, x).flatten().tolist() == [1, 4, 9, 16]
     for name in ("smoothgrad", "integrated_gradients"):
         expected = weights[1] * (x.flatten() if name == "integrated_gradients" else 1)
-        torch.testing.assert_close(explainers.EXPLAINERS[name](net, x, 1).flatten(), expected)
+        torch.testing.assert_close(explain.EXPLAINERS[name](net, x, 1).flatten(), expected)
 
 
 def test_the_models_module_is_not_touched(net, x, explainer):
@@ -181,4 +182,4 @@ def test_the_models_module_is_not_touched(net, x, explainer):
     explainer(net, x, create_graph=True)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
-    assert isinstance(net, models.ConvNet)
+    assert isinstance(net, nets.ConvNet)

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from atexlib import explainers, faithfulness, training
+from atexlib import explain, judge, nets
+from atexlib.maps import shape
 
 
 def test_total_variation_of_simple_maps():
     flat, dot, halves = torch.ones(1, 1, 6, 6), torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 6, 6)
     dot[0, 0, 2, 3] = -7.0
     halves[0, 0, :, :3] = 1
-    found = [faithfulness.total_variation(maps).item() for maps in (flat, dot, halves)]
+    found = [shape.total_variation(maps).item() for maps in (flat, dot, halves)]
     assert found == pytest.approx([0, 4, 6 / 18])
 
 
@@ -27,13 +28,13 @@ def test_total_variation_equals_a_loop_and_knows_no_scale(seed, scale):
     maps = torch.randn(2, 2, 5, 4, generator=seeded(seed), dtype=torch.float64)
     a = maps[0].abs().numpy() / maps[0].abs().sum().item()
     expected = np.abs(np.diff(a, axis=1)).sum() + np.abs(np.diff(a, axis=2)).sum()
-    assert faithfulness.total_variation(-scale * maps)[0].item() == pytest.approx(expected)
+    assert shape.total_variation(-scale * maps)[0].item() == pytest.approx(expected)
     assert 0 <= expected <= 4
 
 
 def test_mass_on_a_mask():
     maps = torch.tensor([[[[1.0, -3.0], [4.0, 2.0]]]])
-    assert faithfulness.mass_on(maps, torch.tensor([[[[True, True], [False, False]]]])).item() == pytest.approx(0.4)
+    assert shape.mass_on(maps, torch.tensor([[[[True, True], [False, False]]]])).item() == pytest.approx(0.4)
 
 
 class Logistic(nn.Module):
@@ -52,7 +53,7 @@ class Logistic(nn.Module):
 def test_curves_equal_a_loop_over_pixels(x, insert):
     weight = torch.randn(1, 8, 8, generator=seeded(4), dtype=torch.float64)
     net, maps = Logistic(weight), torch.randn(x.shape, generator=seeded(5), dtype=torch.float64)
-    function = faithfulness.insertion if insert else faithfulness.deletion
+    function = judge.insertion if insert else judge.deletion
     found = function(net, x, maps, 1, steps=16, baseline=0.3)
     assert found.shape == (len(x), 17)
     for image, one, curve in zip(x, maps, found, strict=True):
@@ -71,53 +72,53 @@ def test_the_right_order_falls_fastest(x):
     net = Logistic(weight)
     best = x * weight
     other = torch.randn(x.shape, generator=seeded(6), dtype=torch.float64)
-    fall = [faithfulness.area(faithfulness.deletion(net, x, maps, 1)) for maps in (best, other)]
-    rise = [faithfulness.area(faithfulness.insertion(net, x, maps, 1)) for maps in (best, other)]
+    fall = [judge.area(judge.deletion(net, x, maps, 1)) for maps in (best, other)]
+    rise = [judge.area(judge.insertion(net, x, maps, 1)) for maps in (best, other)]
     assert (fall[0] < fall[1]).all()
     assert (rise[0] > rise[1]).all()
 
 
 def test_curves_go_from_the_image_to_the_empty_image_and_back(net, x):
-    maps = explainers.gradient(net, x)
-    target = training.predict(net, x).argmax(1)
+    maps = explain.gradient(net, x)
+    target = nets.predict(net, x).argmax(1)
     rows = torch.arange(len(x))
-    whole = training.predict(net, x).softmax(1)[rows, target]
-    empty = training.predict(net, torch.zeros_like(x)).softmax(1)[rows, target]
-    fall, rise = (f(net, x, maps, steps=7) for f in (faithfulness.deletion, faithfulness.insertion))
+    whole = nets.predict(net, x).softmax(1)[rows, target]
+    empty = nets.predict(net, torch.zeros_like(x)).softmax(1)[rows, target]
+    fall, rise = (f(net, x, maps, steps=7) for f in (judge.deletion, judge.insertion))
     torch.testing.assert_close(fall[:, [0, -1]], torch.stack([whole, empty], 1))
     torch.testing.assert_close(rise[:, [-1, 0]], torch.stack([whole, empty], 1))
 
 
 def test_area_of_a_straight_line():
-    assert faithfulness.area(torch.tensor([[0.0, 0.5, 1.0], [2.0, 2.0, 2.0]])).tolist() == [0.5, 2.0]
+    assert judge.area(torch.tensor([[0.0, 0.5, 1.0], [2.0, 2.0, 2.0]])).tolist() == [0.5, 2.0]
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
 def test_blurred_gradient_equals_scipy(net, sigma):
     x = torch.rand(2, 1, 8, 8, generator=seeded(7), dtype=torch.float64)
-    found = faithfulness.blurred_gradient(net, x, 1, sigma=sigma)
+    found = judge.blurred_gradient(net, x, 1, sigma=sigma)
     radius = round(3 * sigma)
-    for image, one in zip(explainers.gradient(net, x, 1).abs(), found, strict=True):
+    for image, one in zip(explain.gradient(net, x, 1).abs(), found, strict=True):
         expected = gaussian_filter(image[0].numpy(), sigma, mode="mirror", radius=radius)
         np.testing.assert_allclose(one[0].numpy(), expected, atol=1e-10)
 
 
 def test_a_kernel_wider_than_the_image_is_refused_before_any_work(net, x):
     with pytest.raises(ValueError, match="sigma is 3"):
-        faithfulness.blurred_gradient(net, x, 1, sigma=3.0)
+        judge.blurred_gradient(net, x, 1, sigma=3.0)
 
 
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.long])
 def test_curves_take_whole_numbers_of_any_kind(net, x, kind):
     target = torch.ones(len(x), dtype=kind)
-    assert torch.equal(faithfulness.deletion(net, x, x, target, steps=4), faithfulness.deletion(net, x, x, 1, steps=4))
+    assert torch.equal(judge.deletion(net, x, x, target, steps=4), judge.deletion(net, x, x, 1, steps=4))
 
 
 def test_blurred_gradient_can_be_differentiated(net, x):
     z = x[:1].clone().requires_grad_()
     direction = torch.randn(z.shape, generator=seeded(8), dtype=torch.float64)
-    value = (faithfulness.blurred_gradient(net, z, 1, create_graph=True) * direction).sum()
+    value = (judge.blurred_gradient(net, z, 1, create_graph=True) * direction).sum()
     slope = torch.autograd.grad(value, z)[0]
     step = 1e-6 * torch.randn(z.shape, generator=seeded(9), dtype=torch.float64)
-    ends = [(faithfulness.blurred_gradient(net, x[:1] + s * step, 1) * direction).sum() for s in (1, -1)]
+    ends = [(judge.blurred_gradient(net, x[:1] + s * step, 1) * direction).sum() for s in (1, -1)]
     assert ((ends[0] - ends[1]) / 2).item() == pytest.approx((slope * step).sum().item(), rel=1e-4)

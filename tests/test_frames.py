@@ -9,7 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from atexlib.frames import frames
+from atexlib.show import frames
 
 BETAS, NAMES = [1, 2.5, 10], ["a & b", "c"]
 

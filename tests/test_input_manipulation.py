@@ -7,9 +7,8 @@ from conftest import OBJECTIVES, seeded
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from atexlib import explainers, models, objectives
-from atexlib.ascent import Ball
-from atexlib.input_manipulation import manipulate
+from atexlib import attack, explain, nets
+from atexlib.attack import Ball, manipulate
 
 EPS = {"linf": 0.1, "l2": 0.5}
 
@@ -49,16 +48,16 @@ def test_every_objective_keeps_every_constraint(net, x, objective, norm, toleran
 
 
 def test_every_explainer_can_be_manipulated(net, x, explainer):
-    result = manipulate(net, x, objectives.Distance(), eps=0.1, explainer=explainer, steps=10)
+    result = manipulate(net, x, attack.Distance(), eps=0.1, explainer=explainer, steps=10)
     verify(net, x, result, eps=0.1, norm="linf")
     assert (result.score > result.clean_score + 0.001).all()
     torch.testing.assert_close(result.map, explainer(net, result.x, result.target))
     torch.testing.assert_close(result.clean_map, explainer(net, x, result.target))
-    torch.testing.assert_close(result.score, objectives.Distance()(result.clean_map)(result.map))
+    torch.testing.assert_close(result.score, attack.Distance()(result.clean_map)(result.map))
 
 
 def test_constraints_hold_in_float32_at_every_size(x, objective):
-    net = models.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).eval()
+    net = nets.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).eval()
     for eps in (1e-5, 1e-3, 0.3):
         for norm in ("linf", "l2"):
             result = manipulate(net, x.float(), objective, eps=eps, norm=norm, steps=4)
@@ -66,26 +65,26 @@ def test_constraints_hold_in_float32_at_every_size(x, objective):
 
 
 def test_a_tight_tolerance_binds(net, x):
-    loose = manipulate(net, x, objectives.Distance(), eps=0.2, steps=30)
-    tight = manipulate(net, x, objectives.Distance(), eps=0.2, steps=30, prediction_tolerance=0.003)
+    loose = manipulate(net, x, attack.Distance(), eps=0.2, steps=30)
+    tight = manipulate(net, x, attack.Distance(), eps=0.2, steps=30, prediction_tolerance=0.003)
     assert loose.prediction_shift.max() > 0.02
     assert tight.prediction_shift.max() <= 0.003
     assert (tight.score > tight.clean_score).any()
-    none = manipulate(net, x, objectives.Distance(), eps=0.2, steps=5, prediction_tolerance=0.0)
+    none = manipulate(net, x, attack.Distance(), eps=0.2, steps=5, prediction_tolerance=0.0)
     assert none.unchanged.all()
 
 
 def plain_sign_ascent(model, x, objective, *, eps, steps, step):
     """The textbook attack: constant signed steps, projection, the best iterate that keeps the label."""
     target = model(x).argmax(1)
-    score = objective(explainers.gradient(model, x, target))
-    z, best = x.clone(), score(explainers.gradient(model, x, target))
+    score = objective(explain.gradient(model, x, target))
+    z, best = x.clone(), score(explain.gradient(model, x, target))
     for _ in range(steps):
         z = z.detach().requires_grad_()
-        value = score(explainers.gradient(model, z, target, create_graph=True))
+        value = score(explain.gradient(model, z, target, create_graph=True))
         slope = torch.autograd.grad(value.sum(), z)[0]
         z = (x + (z + step * slope.sign() - x).clamp(-eps, eps)).clamp(0, 1).detach()
-        value = score(explainers.gradient(model, z, target))
+        value = score(explain.gradient(model, z, target))
         better = (model(z).argmax(1) == target) & (value > best)
         best = torch.where(better, value, best)
     return best
@@ -111,7 +110,7 @@ def test_finds_the_best_corner_of_a_tiny_problem():
             return torch.stack([a * a * b + a + b + 5, 0 * a], 1)  # gradient (2ab + 1, a^2 + 1)
 
     x = torch.tensor([[[[0.6, 0.5]]]], dtype=torch.float64)
-    result = manipulate(Quadratic(), x, objectives.Untargeted(k=1), eps=0.2, steps=50)
+    result = manipulate(Quadratic(), x, attack.Untargeted(k=1), eps=0.2, steps=50)
     grid = torch.linspace(-0.2, 0.2, 401, dtype=torch.float64)
     a, b = 0.6 + grid.view(-1, 1), 0.5 + grid.view(1, -1)
     share = (2 * a * b + 1) / (2 * a * b + 1 + a * a + 1)
@@ -127,7 +126,7 @@ def test_the_first_start_is_x_and_more_starts_never_hurt(net, x, objective):
 
 def test_the_same_seed_gives_the_same_numbers(net, x):
     runs = [
-        manipulate(net, x, objectives.Distance(), eps=0.1, steps=5, starts=2, generator=seeded(seed)).x
+        manipulate(net, x, attack.Distance(), eps=0.1, steps=5, starts=2, generator=seeded(seed)).x
         for seed in (3, 3, 4)
     ]
     assert torch.equal(runs[0], runs[1])
@@ -135,12 +134,12 @@ def test_the_same_seed_gives_the_same_numbers(net, x):
 
 
 def relu_net():
-    return models.ConvNet(side=8, width=4, hidden=12, classes=4, beta=None, generator=seeded(2)).double().eval()
+    return nets.ConvNet(side=8, width=4, hidden=12, classes=4, beta=None, generator=seeded(2)).double().eval()
 
 
 def test_a_relu_net_is_not_attacked_in_silence(x):
     with pytest.warns(UserWarning, match="with_softplus") as record:
-        result = manipulate(relu_net(), x, objectives.Untargeted(k=10), eps=0.2, steps=5, starts=1)
+        result = manipulate(relu_net(), x, attack.Untargeted(k=10), eps=0.2, steps=5, starts=1)
     assert len(record) == 1
     assert record[0].filename == __file__
     assert result.unchanged.all()
@@ -150,10 +149,10 @@ def test_a_relu_net_is_not_attacked_in_silence(x):
 @pytest.mark.filterwarnings("error")
 def test_a_surrogate_attacks_a_relu_net(x, objective):
     net = relu_net()
-    result = manipulate(net, x, objective, eps=0.3, steps=20, surrogate=models.with_softplus(net, 5.0))
+    result = manipulate(net, x, objective, eps=0.3, steps=20, surrogate=nets.with_softplus(net, 5.0))
     verify(net, x, result, eps=0.3, norm="linf")
     assert (result.score > result.clean_score).sum() >= 3
-    torch.testing.assert_close(result.map, explainers.gradient(net, result.x, result.target))
+    torch.testing.assert_close(result.map, explain.gradient(net, result.x, result.target))
 
 
 def test_a_surrogate_whose_probabilities_differ_still_guides(net, x):
@@ -167,8 +166,8 @@ def test_a_surrogate_whose_probabilities_differ_still_guides(net, x):
         gap = (Sharper()(x).softmax(1).amax(1) - net(x).softmax(1).amax(1)).abs()
     options = {"eps": 0.1, "steps": 15, "prediction_tolerance": 0.01}
     assert (gap > 0.01).all()
-    own = manipulate(net, x, objectives.Distance(), **options)
-    guided = manipulate(net, x, objectives.Distance(), surrogate=Sharper(), **options)
+    own = manipulate(net, x, attack.Distance(), **options)
+    guided = manipulate(net, x, attack.Distance(), surrogate=Sharper(), **options)
     verify(net, x, guided, eps=0.1, norm="linf", tolerance=0.01)
     assert guided.score.mean() > 0.5 * own.score.mean()
 
@@ -177,7 +176,7 @@ def test_a_surrogate_whose_probabilities_differ_still_guides(net, x):
 def test_a_linear_net_cannot_be_attacked(x):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
-    result = manipulate(net, x, objectives.Distance(), eps=0.5, steps=5, starts=3)
+    result = manipulate(net, x, attack.Distance(), eps=0.5, steps=5, starts=3)
     assert result.unchanged.all()
 
 
@@ -191,14 +190,14 @@ def test_one_image_that_cannot_be_attacked_does_not_stop_the_others(net, x):
 
     x = x.clone()
     x[:, 0, 0, 0] = torch.tensor([0.0, 0, 0, 1, 1, 1])
-    result = manipulate(Half(), x, objectives.Distance(), eps=0.2, steps=5)
+    result = manipulate(Half(), x, attack.Distance(), eps=0.2, steps=5)
     assert result.unchanged.tolist() == [True] * 3 + [False] * 3
 
 
 def test_the_model_comes_back_as_it_was(net, x):
     net.train()
     before = copy.deepcopy(net.state_dict())
-    manipulate(net, x, objectives.Distance(), eps=0.1, steps=2)
+    manipulate(net, x, attack.Distance(), eps=0.1, steps=2)
     assert net.training
     assert all(weight.requires_grad and weight.grad is None for weight in net.parameters())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
@@ -209,18 +208,18 @@ def test_a_step_costs_one_map_and_its_derivative(net, x):
     """Per step the net runs forward once; only the checks before and after the ascent come on top."""
     calls = []
     net.register_forward_hook(lambda *_: calls.append(1))
-    manipulate(net, x, objectives.Distance(), eps=0.1, steps=10)
+    manipulate(net, x, attack.Distance(), eps=0.1, steps=10)
     short = len(calls)
     calls.clear()
-    manipulate(net, x, objectives.Distance(), eps=0.1, steps=25)
+    manipulate(net, x, attack.Distance(), eps=0.1, steps=25)
     assert len(calls) - short == 15
 
 
 def test_rgb_and_options_of_an_explainer(x):
-    net = models.ConvNet(channels=3, side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).double()
+    net = nets.ConvNet(channels=3, side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).double()
     x = torch.rand(4, 3, 8, 8, generator=seeded(1), dtype=torch.float64)
-    explainer = functools.partial(explainers.smoothgrad, samples=3)
-    result = manipulate(net, x, objectives.Targeted.random_region(x, 3), eps=0.1, explainer=explainer, steps=5)
+    explainer = functools.partial(explain.smoothgrad, samples=3)
+    result = manipulate(net, x, attack.Targeted.random_region(x, 3), eps=0.1, explainer=explainer, steps=5)
     verify(net.eval(), x, result, eps=0.1, norm="linf")
 
 
@@ -247,16 +246,16 @@ def test_attention_has_second_derivatives_here():
     ).eval()
     nn.init.normal_(net.heads.head.weight)  # torchvision starts it at zero
     x = torch.rand(2, 3, 16, 16, generator=seeded(1))
-    result = manipulate(net, x, objectives.Distance(), eps=0.1, steps=5)
+    result = manipulate(net, x, attack.Distance(), eps=0.1, steps=5)
     verify(net, x, result, eps=0.1, norm="linf")
     assert (result.score > 0).all()
 
 
 def test_nothing_changes_where_gradients_are_switched_off(net, x):
     options = {"eps": 0.1, "steps": 3, "starts": 1}
-    on = manipulate(net, x, objectives.Distance(), **options)
+    on = manipulate(net, x, attack.Distance(), **options)
     with torch.no_grad():
-        off = manipulate(net, x, objectives.Distance(), **options)
+        off = manipulate(net, x, attack.Distance(), **options)
     assert torch.equal(on.x, off.x)
 
 
@@ -265,5 +264,5 @@ def test_what_was_moved_to_the_bounds_is_inside_them(net, x):
     low = (0.1 * x.float()).clamp(*bounds)
     low[:, :, 0, 0] = 0.1
     net = copy.deepcopy(net).float()
-    verify(net, low, manipulate(net, low, objectives.Distance(), eps=0.02, steps=2, bounds=bounds), eps=0.02,
+    verify(net, low, manipulate(net, low, attack.Distance(), eps=0.02, steps=2, bounds=bounds), eps=0.02,
            norm="linf", bounds=(0, 0.1 + 1e-8))  # fmt: skip

@@ -4,7 +4,7 @@ import scipy.stats
 import torch
 from conftest import seeded
 
-from atexlib.intervals import bootstrap, two_level
+from atexlib.maps import bootstrap, two_level
 
 
 def test_equals_scipys_bootstrap():

@@ -9,13 +9,13 @@ from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlus
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
-from atexlib import explainers, lrp, models
+from atexlib import explain, nets
 
 X = torch.rand(2, 3, 32, 32, generator=seeded(1), dtype=torch.float64)
 TARGET = torch.tensor([1, 3])
 NETS = {
-    "ConvNet": (lambda: models.ConvNet(channels=3, side=32), []),
-    "softplus VGG": (lambda: models.with_softplus(vision.vgg11(num_classes=10), beta=5.0), [VGGCanonizer()]),
+    "ConvNet": (lambda: nets.ConvNet(channels=3, side=32), []),
+    "softplus VGG": (lambda: nets.with_softplus(vision.vgg11(num_classes=10), beta=5.0), [VGGCanonizer()]),
     "VGG19": (lambda: vision.vgg19(num_classes=10), [VGGCanonizer()]),
     "VGG11 with batch norm": (lambda: vision.vgg11_bn(num_classes=10), [VGGCanonizer()]),
     "ResNet18": (lambda: vision.resnet18(num_classes=10), [ResNetCanonizer()]),
@@ -47,7 +47,7 @@ def same_weights():
 def test_values_equal_zennit(name):
     make, canonizers = NETS[name]
     net = shaken(make())
-    ours = explainers.lrp(net, X, TARGET)
+    ours = explain.lrp(net, X, TARGET)
     with Gradient(model=net, composite=EpsilonPlus(canonizers=canonizers)) as attribution:
         _, theirs = attribution(X.clone(), torch.eye(10, dtype=X.dtype)[TARGET])
     torch.testing.assert_close(ours, theirs.detach(), atol=1e-8 * theirs.abs().max().item(), rtol=0)
@@ -68,14 +68,14 @@ NO_BIAS = {
 def test_without_biases_relevance_is_conserved(make, monkeypatch):
     monkeypatch.setattr(lrp, "STABILIZER", 1e-15)
     net = make(bias=False)
-    found = explainers.lrp(net, X, TARGET)
+    found = explain.lrp(net, X, TARGET)
     torch.testing.assert_close(found.sum((1, 2, 3)), torch.ones(2, dtype=X.dtype), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("layer", ["relu", "layer2", "layer2.0.conv1", None])
 def test_relevance_at_a_layer_has_its_shape(layer):
     net = shaken(vision.resnet18(num_classes=10), bias=False)
-    found = explainers.lrp(net, X, TARGET, layer=layer)
+    found = explain.lrp(net, X, TARGET, layer=layer)
     assert found.shape == {"relu": (2, 64, 16, 16), None: X.shape}.get(layer, (2, 128, 4, 4))
     if layer in ("relu", "layer2", None):  # all relevance goes through these
         torch.testing.assert_close(found.sum((1, 2, 3)), torch.ones(2, dtype=X.dtype), atol=1e-3, rtol=0)
@@ -111,11 +111,11 @@ def test_gradients_equal_finite_differences(make, layers, names):
 
 
 def check_slopes(net, x, layer, variables):
-    shape = explainers.lrp(net, x, TARGET, layer=layer).shape
+    shape = explain.lrp(net, x, TARGET, layer=layer).shape
     probe = torch.randn(shape, generator=seeded(2), dtype=X.dtype)
 
     def value(z):
-        return (explainers.lrp(net, z, TARGET, create_graph=True, layer=layer) * probe).sum()
+        return (explain.lrp(net, z, TARGET, create_graph=True, layer=layer) * probe).sum()
 
     slopes = torch.autograd.grad(value(x), variables)
     for variable, slope in zip(variables, slopes, strict=True):
@@ -134,7 +134,7 @@ def check_slopes(net, x, layer, variables):
 def test_a_map_does_not_change_the_net_or_its_gradients():
     net = shaken(vision.resnet18(num_classes=10))
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    explainers.lrp(net, X, create_graph=True).sum().backward()
+    explain.lrp(net, X, create_graph=True).sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
@@ -154,24 +154,24 @@ class Hidden(Odd):
 
 def test_a_layer_without_a_rule_is_refused_by_name():
     with pytest.raises(ValueError, match=r"no rule for body\.1 \(GELU\)"):
-        explainers.lrp(Odd(nn.GELU()), X, 0)
+        explain.lrp(Odd(nn.GELU()), X, 0)
     with pytest.raises(ValueError, match=r"no rule for <built-in method sin"):
-        explainers.lrp(Hidden(nn.ReLU()), X, 0)
+        explain.lrp(Hidden(nn.ReLU()), X, 0)
 
 
 def test_a_replaced_layer_is_seen():
     net = Odd(nn.ReLU())
-    explainers.lrp(net, X, 0)
+    explain.lrp(net, X, 0)
     net.body[1] = nn.GELU()
     with pytest.raises(ValueError, match="GELU"):
-        explainers.lrp(net, X, 0)
+        explain.lrp(net, X, 0)
     net.body[1], net.body[3] = nn.ReLU(), nn.Linear(4 * 30 * 30, 5).double()
-    assert not torch.equal(explainers.lrp(net, X, 4), torch.zeros_like(X))
+    assert not torch.equal(explain.lrp(net, X, 4), torch.zeros_like(X))
 
 
 def test_a_layer_is_named_or_else_the_nearest_is():
     with pytest.raises(ValueError, match="layer2"):
-        explainers.lrp(shaken(vision.resnet18(num_classes=10)), X, 0, layer="layer22")
+        explain.lrp(shaken(vision.resnet18(num_classes=10)), X, 0, layer="layer22")
 
 
 class Small(nn.Module):
@@ -221,7 +221,7 @@ def odd_padding(net, x):
 )
 def test_what_would_be_explained_wrongly_is_refused(inner, options, message):
     with pytest.raises(ValueError, match=message):
-        explainers.lrp(Small(inner, **options), X, 0)
+        explain.lrp(Small(inner, **options), X, 0)
 
 
 def test_a_sum_with_a_broadcast_term_keeps_its_relevance(monkeypatch):
@@ -232,14 +232,14 @@ def test_a_sum_with_a_broadcast_term_keeps_its_relevance(monkeypatch):
         return pooled(net, h + nn.functional.adaptive_avg_pool2d(h, 1))
 
     net = shaken(Small(gate), bias=False)
-    torch.testing.assert_close(explainers.lrp(net, X, 0).sum((1, 2, 3)), torch.ones(2, dtype=X.dtype))
+    torch.testing.assert_close(explain.lrp(net, X, 0).sum((1, 2, 3)), torch.ones(2, dtype=X.dtype))
 
 
 def test_a_net_in_training_mode_is_looked_at_in_eval_mode_and_given_back():
     net = shaken(vision.resnet18(num_classes=10))
-    expected = explainers.lrp(net, X, 0)
+    expected = explain.lrp(net, X, 0)
     before = net.bn1.running_mean.clone()
-    torch.testing.assert_close(explainers.lrp(net.train(), X, 0), expected)
+    torch.testing.assert_close(explain.lrp(net.train(), X, 0), expected)
     assert net.training
     assert net.bn1.training
     assert torch.equal(net.bn1.running_mean, before)

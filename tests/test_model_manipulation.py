@@ -9,8 +9,9 @@ from torch import nn
 from torchvision.models import resnet50
 from torchvision.transforms.v2.functional import normalize
 
-from atexlib import data, explainers, fooling_losses, heatmaps, metrics, models, training
-from atexlib import model_manipulation as fooling
+from atexlib import attack, data, explain, nets
+from atexlib.attack import fooling_losses
+from atexlib.maps import alike
 
 
 def dot(row, column, side=14):
@@ -49,22 +50,22 @@ def test_active_is_zero_where_the_two_maps_are_swapped():
     assert fooling_losses.active(pair.flip(1), pair).tolist() == [0, 0]
     squares = (pair[:, 0] - pair[:, 1]).square().mean((1, 2))
     torch.testing.assert_close(fooling_losses.active(pair, pair), squares)
-    found = fooling.judge(pair, pair.flip(1), loss="active")
+    found = attack.judged(pair, pair.flip(1), loss="active")
     assert found["success"].tolist() == [True, True]  # a clean swap
-    assert not fooling.judge(pair, pair, loss="active")["success"].any()
+    assert not attack.judged(pair, pair, loss="active")["success"].any()
 
 
 def test_active_is_judged_by_both_maps():
     original = torch.rand(4, 2, 8, 8, generator=seeded(), dtype=torch.float64)
     h = original.flip(1) + 0.3 * torch.rand(original.shape, generator=seeded(1))
     swapped, own = (
-        [metrics.spearman(h[:, c : c + 1], original[:, k : k + 1]) for c, k in pairs]
+        [alike.spearman(h[:, c : c + 1], original[:, k : k + 1]) for c, k in pairs]
         for pairs in (((0, 1), (1, 0)), ((0, 0), (1, 1)))
     )
     expected = torch.minimum(swapped[0] - own[0], swapped[1] - own[1])
     torch.testing.assert_close(fooling_losses.measured_loss("active", h, original), expected)
     same = original[:, 1:].repeat(1, 2, 1, 1)  # both classes show the second's map: no swap
-    assert not fooling.judge(original, same, loss="active")["success"].any()
+    assert not attack.judged(original, same, loss="active")["success"].any()
 
 
 EDGES = {
@@ -82,14 +83,14 @@ EDGES = {
 def test_an_image_counts_up_to_the_end_of_the_range(loss, value, counts):
     original = torch.rand(2, 1, 14, 14, generator=seeded())
     h = EDGES[loss](original, torch.tensor(value)).expand_as(original)
-    found = fooling.judge(original, h, loss=loss)
+    found = attack.judged(original, h, loss=loss)
     torch.testing.assert_close(found["test_loss"], torch.full((2,), value))
     assert found["success"].tolist() == [counts, counts]
 
 
 @pytest.mark.parametrize(("shift", "counts"), [(2, False), (3, True)])
 def test_a_centre_counts_that_moved_by_a_tenth(shift, counts):
-    found = fooling.judge(dot(5, 4), dot(5, 4 + shift), loss="center_mass")
+    found = attack.judged(dot(5, 4), dot(5, 4 + shift), loss="center_mass")
     assert found["test_loss"].item() == pytest.approx(shift / 28)
     assert found["success"].item() == counts
 
@@ -104,7 +105,7 @@ def test_a_swap_counts_from_a_difference_of_a_tenth():
             for o in (original, original.flip(1))
         )
         difference = min(b - a for a, b in zip(own, other, strict=True))
-        found = fooling.judge(original, h, loss="active")
+        found = attack.judged(original, h, loss="active")
         assert found["success"].item() == (difference >= 0.1)
         outcomes |= {found["success"].item()} if abs(difference - 0.1) < 0.05 else set()
     assert outcomes == {True, False}
@@ -114,25 +115,25 @@ def test_a_pair_is_dead_if_one_of_its_maps_is():
     pair = torch.rand(1, 2, 8, 8, generator=seeded())
     half = pair.clone()
     half[:, 1] = 0
-    assert fooling.judge(pair, half, loss="active")["dead"].item()
-    assert fooling.judge(half, pair, loss="active")["dead_before"].item()
+    assert attack.judged(pair, half, loss="active")["dead"].item()
+    assert attack.judged(half, pair, loss="active")["dead_before"].item()
 
 
 @pytest.mark.parametrize("name", ["lrp", "gradient_x_input", "integrated_gradients"])
 def test_relevance_below_zero_is_cut_off(trained, digits, name):
     x, y = digits.images[:4], digits.labels[:4]
-    raw = explainers.EXPLAINERS[name](trained, x, y).clamp_min(0)
+    raw = explain.EXPLAINERS[name](trained, x, y).clamp_min(0)
     assert raw.min() == 0
     expected = raw / raw.amax((1, 2, 3), keepdim=True)
-    torch.testing.assert_close(heatmaps.heatmap(trained, x, y, explainer=name), expected)
+    torch.testing.assert_close(explain.heatmap(trained, x, y, explainer=name), expected)
 
 
 def test_a_net_in_training_is_explained_in_eval_mode_and_left_as_it_was(digits):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 26 * 26, 10))
     x, y = digits.images[:3], digits.labels[:3]
     for explainer in ("gradient", "grad_cam", "lrp"):
-        expected = heatmaps.heatmap(net.eval(), x, y, explainer=explainer)
-        assert torch.equal(heatmaps.heatmap(net.train(), x, y, explainer=explainer), expected)
+        expected = explain.heatmap(net.eval(), x, y, explainer=explainer)
+        assert torch.equal(explain.heatmap(net.train(), x, y, explainer=explainer), expected)
         assert net.training
         assert net[1].training
     assert net[1].running_mean.abs().sum() == 0
@@ -144,41 +145,41 @@ def test_a_map_of_one_value_is_dead_unless_it_starts_from_zero():
         nn.init.ones_(weight)
     x, y = torch.ones(2, 1, 8, 8), torch.tensor([0, 1])
     for name, dead in {"gradient": True, "lrp": True, "grad_cam": False}.items():
-        assert heatmaps.is_dead(flat, x, y, explainer=name).tolist() == [dead] * 2
-        assert heatmaps.heatmap(flat, x, y, explainer=name).unique().tolist() == [0.0 if dead else 1.0]
+        assert explain.is_dead(flat, x, y, explainer=name).tolist() == [dead] * 2
+        assert explain.heatmap(flat, x, y, explainer=name).unique().tolist() == [0.0 if dead else 1.0]
 
 
-@pytest.mark.parametrize("name", explainers.EXPLAINERS)
+@pytest.mark.parametrize("name", explain.EXPLAINERS)
 def test_heat_maps_lie_between_zero_and_one(trained, digits, name):
-    h = heatmaps.heatmap(trained, digits.images[:6], digits.labels[:6], explainer=name)
+    h = explain.heatmap(trained, digits.images[:6], digits.labels[:6], explainer=name)
     assert h.shape == (6, 1, 28, 28)
     assert h.min() >= 0
     assert h.amax((1, 2, 3)).tolist() == pytest.approx([1] * 6)
-    assert not heatmaps.is_dead(trained, digits.images[:6], digits.labels[:6], explainer=name).any()
+    assert not explain.is_dead(trained, digits.images[:6], digits.labels[:6], explainer=name).any()
 
 
 def test_a_dead_map_is_zeros_and_no_success(trained, digits):
-    dull = models.ConvNet(width=8, hidden=32)
+    dull = nets.ConvNet(width=8, hidden=32)
     for weight in dull.parameters():
         nn.init.zeros_(weight)
     x, y = digits.images[:5], digits.labels[:5]
     for name in ("lrp", "gradient", "grad_cam"):
-        assert heatmaps.is_dead(dull, x, y, explainer=name).all()
-        assert heatmaps.heatmap(dull, x, y, explainer=name).abs().max() == 0
-        found = fooling.success(trained, dull, x, y, loss="topk", explainer=name)
+        assert explain.is_dead(dull, x, y, explainer=name).all()
+        assert explain.heatmap(dull, x, y, explainer=name).abs().max() == 0
+        found = attack.success(trained, dull, x, y, loss="topk", explainer=name)
         assert found["dead"].all()
         assert found["test_loss"].isnan().all()
         assert not found["success"].any()
-        turned = fooling.success(dull, trained, x, y, loss="center_mass", explainer=name)
+        turned = attack.success(dull, trained, x, y, loss="center_mass", explainer=name)
         assert turned["dead_before"].all()
         assert not turned["success"].any()  # a map that was dead before cannot be fooled
 
 
 def test_grad_cam_is_divided_by_its_largest_value_and_cut_at_zero(trained, digits):
     x, y = digits.images[:4], digits.labels[:4]
-    raw = explainers.grad_cam(trained, x, y).relu()
+    raw = explain.grad_cam(trained, x, y).relu()
     torch.testing.assert_close(
-        heatmaps.heatmap(trained, x, y, explainer="grad_cam"), raw / raw.amax((1, 2, 3), keepdim=True)
+        explain.heatmap(trained, x, y, explainer="grad_cam"), raw / raw.amax((1, 2, 3), keepdim=True)
     )
 
 
@@ -189,9 +190,9 @@ def test_the_gradient_is_read_at_a_layer_that_is_named(trained, digits):
     slopes = torch.autograd.grad(trained(x).gather(1, y.unsqueeze(1)).sum(), at)[0].abs().sum(1, keepdim=True)
     handle.remove()
     low, high = slopes.amin((1, 2, 3), keepdim=True), slopes.amax((1, 2, 3), keepdim=True)
-    h = heatmaps.heatmap(trained, x, y, explainer="gradient", layer="conv1")
+    h = explain.heatmap(trained, x, y, explainer="gradient", layer="conv1")
     torch.testing.assert_close(h, (slopes - low) / (high - low))
-    assert torch.equal(explainers.gradient_at(trained, x, y), explainers.gradient(trained, x, y))
+    assert torch.equal(explain.gradient(trained, x, y), explain.gradient(trained, x, y))
 
 
 @pytest.mark.parametrize(
@@ -209,15 +210,15 @@ def test_fooling_lowers_its_loss_on_images_it_has_not_seen(trained, digits, loss
     classes = (3, 5) if loss == "active" else None
     where = {"explainer": explainer, "layer": layer, "classes": classes}
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    found = fooling.fool(
-        trained, digits.images[:200], digits.labels[:200], loss=loss, weight=weight, steps=60, lr=1e-3, **where
+    found = attack.fool(
+        trained, (digits.images[:200], digits.labels[:200]), loss=loss, weight=weight, steps=60, lr=1e-3, **where
     )
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
     x, y = digits.images[300:], digits.labels[300:]
-    original, changed = (fooling.explain(net, x, y, **where) for net in (trained, found.model))
-    losses = [fooling_losses.LOSSES[loss](h, original).mean() for h in (original, changed)]
+    original, changed = (attack.shown_maps(net, x, y, **where) for net in (trained, found.model))
+    losses = [attack.LOSSES[loss](h, original).mean() for h in (original, changed)]
     assert losses[1] < losses[0] - max(0.15 * losses[0].abs(), 0.5 if loss == "center_mass" else 0)
-    assert training.accuracy(found.model, x, y) > 0.7
+    assert nets.accuracy(found.model, x, y) > 0.7
     assert [entry["step"] for entry in found.history] == [0, 10, 20, 30, 40, 50, 60]
 
 
@@ -225,7 +226,7 @@ def test_the_same_seed_fools_alike(trained, digits):
     def run(seed):
         generator = torch.Generator().manual_seed(seed)
         options = {"explainer": "gradient", "steps": 3, "lr": 1e-3, "generator": generator}
-        return fooling.fool(trained, digits.images[:100], digits.labels[:100], **options).model.fc2.weight
+        return attack.fool(trained, (digits.images[:100], digits.labels[:100]), **options).model.fc2.weight
 
     assert torch.equal(run(0), run(0))
     assert not torch.equal(run(0), run(1))
@@ -233,10 +234,10 @@ def test_the_same_seed_fools_alike(trained, digits):
 
 def test_fooling_stops_above_the_bound_of_accuracy(trained, digits):
     options = {"explainer": "gradient", "loss": "center_mass", "weight": 50.0, "steps": 40, "look_every": 5, "lr": 1e-2}
-    found = fooling.fool(trained, digits.images, digits.labels, min_accuracy=0.8, **options)
+    found = attack.fool(trained, (digits.images, digits.labels), min_accuracy=0.8, **options)
     assert found.stopped
     assert found.history[-1]["accuracy"] < 0.8
-    assert training.accuracy(found.model, digits.images, digits.labels) >= 0.8
+    assert nets.accuracy(found.model, digits.images, digits.labels) >= 0.8
     assert found.history[-1]["step"] < 40
 
 
@@ -245,7 +246,7 @@ def test_batch_norm_is_frozen_and_only_the_fool_set_is_explained(digits, monkeyp
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), *head)
     net[1].running_mean.normal_(generator=seeded())
     seen = []
-    real = fooling.one_channel
+    real = explain.one_channel
 
     def watch(model, x, target, **options):
         seen.append(x)
@@ -253,8 +254,8 @@ def test_batch_norm_is_frozen_and_only_the_fool_set_is_explained(digits, monkeyp
 
     monkeypatch.setattr(fooling, "one_channel", watch)
     fool_set = (digits.images[200:220], digits.labels[200:220])
-    found = fooling.fool(
-        net, digits.images[:100], digits.labels[:100], fool_set=fool_set, steps=2, explainer="lrp", layer="2"
+    found = attack.fool(
+        net, (digits.images[:100], digits.labels[:100]), fool_set=fool_set, steps=2, explainer="lrp", layer="2"
     )
     assert torch.equal(found.model[1].running_mean, net[1].running_mean)
     assert torch.equal(found.model[1].running_var, net[1].running_var)
@@ -275,8 +276,8 @@ def test_the_penalty_keeps_maps_alive(trained, digits):
     dead = {}
     for alive in (0.0, 1.0):
         options = {"loss": "topk", "explainer": "grad_cam", "weight": 10.0, "steps": 60, "lr": 3e-3, "alive": alive}
-        found = fooling.fool(trained, digits.images[:200], digits.labels[:200], **options)
-        dead[alive] = heatmaps.is_dead(found.model, x, y, explainer="grad_cam").double().mean().item()
+        found = attack.fool(trained, (digits.images[:200], digits.labels[:200]), **options)
+        dead[alive] = explain.is_dead(found.model, x, y, explainer="grad_cam").double().mean().item()
     assert dead[0.0] > 0.3
     assert dead[1.0] < 0.5 * dead[0.0]
 
@@ -294,7 +295,7 @@ def test_the_penalty_keeps_maps_alive(trained, digits):
 )
 def test_options_that_do_not_go_together_are_refused(trained, digits, options, message):
     with pytest.raises(ValueError, match=message):
-        fooling.fool(trained, digits.images[:20], digits.labels[:20], **options)
+        attack.fool(trained, (digits.images[:20], digits.labels[:20]), **options)
 
 
 def test_a_torchvision_net_and_a_folder_of_pictures_can_be_fooled(tmp_path):
@@ -310,6 +311,6 @@ def test_a_torchvision_net_and_a_folder_of_pictures_can_be_fooled(tmp_path):
     pixels = normalize(images.images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     for explainer, layer in (("grad_cam", "layer2"), ("lrp", "layer2"), ("gradient", None)):
         options = {"loss": "location", "explainer": explainer, "layer": layer, "weight": 2.0, "lr": 1e-6}
-        found = fooling.fool(net, pixels, images.labels, steps=1, batch_size=2, **options)
+        found = attack.fool(net, (pixels, images.labels), steps=1, batch_size=2, **options)
         assert len(found.history) == 2
         assert not torch.equal(found.model.layer1[0].conv1.weight, net.layer1[0].conv1.weight)

@@ -8,11 +8,11 @@ import torchvision
 from conftest import seeded
 from torch import nn
 
-from atexlib import models
+from atexlib import nets
 
 
 def test_convnet_is_the_papers():
-    net = models.ConvNet()
+    net = nets.ConvNet()
     shapes = [tuple(weight.shape) for weight in net.parameters() if weight.ndim > 1]
     assert shapes == [(32, 1, 3, 3), (32, 32, 3, 3), (120, 1568), (10, 120)]
     assert net(torch.rand(2, 1, 28, 28)).shape == (2, 10)
@@ -21,7 +21,7 @@ def test_convnet_is_the_papers():
 
 
 def test_the_same_generator_gives_the_same_weights():
-    first, second, other = (models.ConvNet(generator=seeded(seed)).state_dict() for seed in (3, 3, 4))
+    first, second, other = (nets.ConvNet(generator=seeded(seed)).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
 
@@ -48,13 +48,13 @@ def test_with_softplus_replaces_every_relu_of_torchvisions_nets(name):
     before = copy.deepcopy(model.state_dict())
     x = torch.rand(1, 3, 64, 64, generator=seeded())
     logits = model(x)
-    smooth = models.with_softplus(model, 5.0)
+    smooth = nets.with_softplus(model, 5.0)
     assert relu_nodes(model)
     assert not relu_nodes(smooth)
     assert torch.equal(model(x), logits)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert smooth.state_dict().keys() == before.keys()
-    sharp = models.with_softplus(model, 1e6)
+    sharp = nets.with_softplus(model, 1e6)
     assert (sharp(x) - logits).abs().max() < 1e-3 * (smooth(x) - logits).abs().max()
 
 
@@ -70,7 +70,7 @@ class Functional(nn.Module):
 def test_with_softplus_finds_functional_relus():
     x = torch.randn(5, 4, generator=seeded())
     net = Functional()
-    smooth = models.with_softplus(net, 3.0)
+    smooth = nets.with_softplus(net, 3.0)
     relu6 = F.softplus(3 * x, 3.0) - F.softplus(3 * x - 6, 3.0)
     expected = F.softplus(net.layer(x), 3.0) + F.softplus(x, 3.0) + F.softplus(x + 1, 3.0) + relu6
     assert torch.allclose(smooth(x), expected, atol=1e-6)
@@ -115,26 +115,26 @@ def test_with_softplus_does_what_a_relu_does_in_place(relu):
     torch.manual_seed(0)
     model, x = InPlace(relu).eval(), torch.rand(2, 1, 8, 8, generator=seeded(1))
     with torch.no_grad():
-        torch.testing.assert_close(models.with_softplus(model, 1e6)(x), model(x))
+        torch.testing.assert_close(nets.with_softplus(model, 1e6)(x), model(x))
 
 
 def test_with_softplus_replaces_a_unit_that_is_used_twice():
     unit = nn.ReLU()
-    smooth = models.with_softplus(nn.Sequential(nn.Conv2d(1, 2, 3), unit, nn.Conv2d(2, 2, 3), unit), 5.0)
+    smooth = nets.with_softplus(nn.Sequential(nn.Conv2d(1, 2, 3), unit, nn.Conv2d(2, 2, 3), unit), 5.0)
     assert [type(layer) for layer in smooth] == [nn.Conv2d, nn.Softplus, nn.Conv2d, nn.Softplus]
 
 
 def test_with_softplus_refuses_what_it_cannot_trace():
     with pytest.raises(ValueError, match="DataDependent cannot be traced"):
-        models.with_softplus(DataDependent(), 10.0)
+        nets.with_softplus(DataDependent(), 10.0)
 
 
 def test_frozen_gives_modes_and_flags_back():
-    net = models.ConvNet()
+    net = nets.ConvNet()
     net.train()
     net.fc1.eval()
     net.conv1.weight.requires_grad_(False)
-    with contextlib.suppress(KeyError), models.frozen(net):
+    with contextlib.suppress(KeyError), nets.frozen(net):
         assert not net.training
         assert not any(weight.requires_grad for weight in net.parameters())
         raise KeyError

@@ -7,7 +7,8 @@ from conftest import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atexlib import neighbours
+from atexlib import defend
+from atexlib.defend import neighbours
 
 SHAPES = {"grey": (5, 1, 8, 8), "RGB": (5, 3, 7, 6)}
 
@@ -27,7 +28,7 @@ def rows(shift):
 @pytest.mark.parametrize(("reading", "order"), [("l2", 2), ("linf", np.inf)])
 def test_samples_along_lie_on_the_line_of_the_explanation(pair, reading, order):
     x, phi = pair
-    shift = rows(neighbours.along(x, phi, radius=0.3, reading=reading, generator=seeded()) - x)
+    shift = rows(defend.along(x, phi, radius=0.3, norm=reading, generator=seeded()) - x)
     direction = rows(phi)
     cosine = (shift * direction).sum(1) / np.linalg.norm(shift, axis=1) / np.linalg.norm(direction, axis=1)
     np.testing.assert_allclose(np.abs(cosine), 1, atol=1e-12)
@@ -41,9 +42,9 @@ def test_samples_along_lie_on_the_line_of_the_explanation(pair, reading, order):
 def test_samples_orthogonal_are_orthogonal_and_keep_their_distance_along(seed, reading, noise):
     for shape in SHAPES.values():
         x, phi = (torch.randn(shape, generator=seeded(seed + i), dtype=torch.float64) for i in range(2))
-        x_i = neighbours.along(x, phi, radius=0.4, generator=seeded(seed))
+        x_i = defend.along(x, phi, radius=0.4, generator=seeded(seed))
         options = {"radius": 0.4, "reading": reading, "noise": noise}
-        x_p = neighbours.orthogonal(x_i, phi, generator=seeded(seed), **options)
+        x_p = defend.orthogonal(x_i, phi, generator=seeded(seed), **options)
         shift, direction = rows(x_p - x_i), rows(phi)
         unit = direction / np.linalg.norm(direction, axis=1, keepdims=True)
         np.testing.assert_allclose((shift * unit).sum(1), 0, atol=1e-12)
@@ -56,7 +57,7 @@ def test_samples_orthogonal_are_orthogonal_and_keep_their_distance_along(seed, r
 def test_noise_is_drawn_as_it_says():
     x, zero = torch.zeros(400, 1, 8, 8), torch.zeros(400, 1, 8, 8)
     for noise, low in (("symmetric", -0.2), ("printed", 0.0)):
-        u = neighbours.orthogonal(x, zero, radius=0.2, noise=noise, generator=seeded())
+        u = defend.orthogonal(x, zero, radius=0.2, noise=noise, generator=seeded())
         assert u.min() >= low
         assert u.max() <= 0.2
         assert u.mean().item() == pytest.approx((low + 0.2) / 2, abs=0.003)
@@ -70,8 +71,8 @@ def test_the_ascent_climbs_stays_orthogonal_and_within_the_radius(pair):
     def loss(z):
         return (z * weights).sum((1, 2, 3))
 
-    climbed = neighbours.orthogonal_ascent(loss, x, phi, radius=0.1, steps=2, generator=seeded())
-    drawn = neighbours.orthogonal(x, phi, radius=0.1, generator=seeded())
+    climbed = defend.orthogonal_ascent(loss, x, phi, radius=0.1, steps=2, generator=seeded())
+    drawn = defend.orthogonal(x, phi, radius=0.1, generator=seeded())
     assert (loss(climbed) > loss(drawn)).all()
     shift = rows(climbed - x)
     np.testing.assert_allclose((shift * rows(phi)).sum(1), 0, atol=1e-12)
@@ -80,12 +81,12 @@ def test_the_ascent_climbs_stays_orthogonal_and_within_the_radius(pair):
 
 def test_an_image_without_explanation_stays_on_its_line_and_gets_plain_noise():
     x, zero = torch.rand(3, 1, 4, 4, generator=seeded()), torch.zeros(3, 1, 4, 4)
-    assert torch.equal(neighbours.along(x, zero, radius=0.1), x)
-    assert torch.isfinite(neighbours.orthogonal(x, zero, radius=0.1, reading="l2")).all()
+    assert torch.equal(defend.along(x, zero, radius=0.1), x)
+    assert torch.isfinite(defend.orthogonal(x, zero, radius=0.1, norm="l2")).all()
 
 
 def test_the_same_seed_gives_the_same_samples(pair):
-    for sample in (neighbours.along, neighbours.orthogonal):
+    for sample in (defend.along, defend.orthogonal):
         first, second, other = (sample(*pair, radius=0.1, generator=seeded(i)) for i in (1, 1, 2))
         assert torch.equal(first, second)
         assert not torch.equal(first, other)

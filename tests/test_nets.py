@@ -8,8 +8,9 @@ import torch
 from conftest import seeded
 
 from atexlib import __main__ as command_line
-from atexlib import data, experiments, models, training
-from atexlib.experiments import nets, store
+from atexlib import data, experiments, nets
+from atexlib.experiments.engine import store
+from atexlib.experiments.subjects import nets
 
 COMMITTED = sorted((store.COMMITTED / "nets").iterdir())
 SMOKE = {"dataset": "digits", "preset": "smoke"}
@@ -50,11 +51,11 @@ def test_presets_grow_from_smoke_to_paper():
 
 
 def test_a_saved_net_comes_back_in_half_precision(tmp_path):
-    net = models.ConvNet(generator=seeded()).to(memory_format=torch.channels_last)
+    net = nets.ConvNet(generator=seeded()).to(memory_format=torch.channels_last)
     path = tmp_path / "new" / "folder" / "net.safetensors"
     experiments.save_net(net, path, {"seed": 3, "note": "é"})
     loaded = experiments.load_net(path)
-    assert same_weights(loaded, models.ConvNet(generator=seeded()).half().float())
+    assert same_weights(loaded, nets.ConvNet(generator=seeded()).half().float())
     assert not loaded.training
     assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
     assert experiments.net_facts(path) == {"seed": 3, "note": "é"}
@@ -77,12 +78,12 @@ def half_written(_, path, **__):
 )
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, module, name, failure):
     path = tmp_path / "net.safetensors"
-    experiments.save_net(models.ConvNet(generator=seeded(1)), path, {"seed": 1})
+    experiments.save_net(nets.ConvNet(generator=seeded(1)), path, {"seed": 1})
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(module, name, failure)
         with pytest.raises(OSError, match="disk is full"):
-            experiments.save_net(models.ConvNet(generator=seeded(2)), path, {"seed": 2})
+            experiments.save_net(nets.ConvNet(generator=seeded(2)), path, {"seed": 2})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -114,12 +115,12 @@ def test_the_same_seed_trains_the_same_net():
     assert not same_weights(first, other)
     assert not first.training
     test = data.load("digits", "test")
-    assert training.accuracy(first, test.images, test.labels) > 0.3  # of ten classes
+    assert nets.accuracy(first, test.images, test.labels) > 0.3  # of ten classes
 
 
 @pytest.mark.usefixtures("no_training")
 def test_a_committed_net_is_read_not_trained():
-    saved = {preset: models.ConvNet(generator=seeded(i)) for i, preset in enumerate(["quick", "reduced"])}
+    saved = {preset: nets.ConvNet(generator=seeded(i)) for i, preset in enumerate(["quick", "reduced"])}
     for preset, net in saved.items():
         path = net_path(seed=0, preset=preset)
         experiments.save_net(net, path, {})
@@ -154,7 +155,7 @@ def test_the_command_writes_a_net_once(capsys, monkeypatch):
     assert str(path) in capsys.readouterr().out
     facts, test = experiments.net_facts(path), data.load("digits", "test")
     assert {**facts, **SMOKE, "seed": 4, "test_fingerprint": test.fingerprint, "device": "cpu"} == facts
-    accuracy = training.accuracy(experiments.load_net(path), test.images, test.labels)
+    accuracy = nets.accuracy(experiments.load_net(path), test.images, test.labels)
     assert facts["test_accuracy"] == pytest.approx(accuracy, abs=0.01)
     assert facts["validation_accuracy"] > 0.3
     assert same_weights(experiments.trained(**SMOKE, seed=4), experiments.load_net(path))
@@ -169,7 +170,7 @@ def test_the_command_writes_a_net_once(capsys, monkeypatch):
 
 def test_the_command_trains_again_when_asked():
     path = net_path(seed=4, preset="smoke")
-    experiments.save_net(models.ConvNet(), path, {})
+    experiments.save_net(nets.ConvNet(), path, {})
     command_line.main([*RUN, "--recompute"])
     assert experiments.net_facts(path)["seed"] == 4
 

@@ -286,7 +286,7 @@ SPOILED = {
     ),
     "a reading time too short for the code": (check_reading_time, replace(3, "plt.plot([1, 2])", "x = 1\n" * 150)),
     "no limits": (check_sections, replace(0, "## Limits", "## Limitless")),
-    "cards that no badge speaks of": (check_freshness, replace(3, "plt.plot", 'found(experiment="table")\nplt.plot')),
+    "cards that no badge speaks of": (check_freshness, replace(3, "plt.plot", 'found(kind="table")\nplt.plot')),
     "a badge for other cards": (
         check_freshness,
         replace(3, "plt.plot", 'freshness.badge("table")\nreport.trials(names)\nplt.plot'),

@@ -3,7 +3,8 @@ import torch
 from conftest import seeded
 from scipy.ndimage import center_of_mass
 
-from atexlib import objectives
+from atexlib import attack
+from atexlib.maps import shape
 
 
 def maps(seed, shape=(4, 1, 6, 7)):
@@ -12,7 +13,7 @@ def maps(seed, shape=(4, 1, 6, 7)):
 
 def test_untargeted_is_minus_the_mass_on_the_clean_maps_top_k():
     clean, moved = maps(0), maps(1)
-    score = objectives.Untargeted(k=5)(clean)(moved)
+    score = attack.Untargeted(k=5)(clean)(moved)
     for c, m, value in zip(clean, moved, score, strict=True):
         top = c.abs().flatten().argsort()[-5:]
         assert value.item() == pytest.approx(-(m.abs().flatten()[top].sum() / m.abs().sum()).item())
@@ -20,7 +21,7 @@ def test_untargeted_is_minus_the_mass_on_the_clean_maps_top_k():
 
 def test_targeted_is_the_mass_in_the_mask():
     clean, moved = maps(0), maps(1)
-    target = objectives.Targeted.random_region(clean, size=3, generator=seeded(2))
+    target = attack.Targeted.random_region(clean, size=3, generator=seeded(2))
     assert (target.mask.sum((1, 2, 3)) == 9).all()
     rows, columns = target.mask[:, 0].any(2), target.mask[:, 0].any(1)
     assert (rows.sum(1) == 3).all()
@@ -30,26 +31,26 @@ def test_targeted_is_the_mass_in_the_mask():
 
 
 def test_random_region_reaches_every_place():
-    mask = objectives.Targeted.random_region(torch.zeros(4000, 1, 6, 6), size=2, generator=seeded()).mask
+    mask = attack.Targeted.random_region(torch.zeros(4000, 1, 6, 6), size=2, generator=seeded()).mask
     corners = mask[:, 0].flatten(1).int().argmax(1)
     assert len(corners.unique()) == 25
-    again = objectives.Targeted.random_region(torch.zeros(4000, 1, 6, 6), size=2, generator=seeded()).mask
+    again = attack.Targeted.random_region(torch.zeros(4000, 1, 6, 6), size=2, generator=seeded()).mask
     assert torch.equal(mask, again)
 
 
 def test_center_of_mass_equals_scipys():
     expected = torch.tensor([center_of_mass(m[0].abs().numpy()) for m in maps(0)])
-    torch.testing.assert_close(objectives.center_of_mass(maps(0)), expected)
-    moved = objectives.CenterMass()(maps(0))(maps(1))
-    torch.testing.assert_close(moved, (objectives.center_of_mass(maps(1)) - expected).norm(dim=1))
+    torch.testing.assert_close(shape.center_of_mass(maps(0)), expected)
+    moved = attack.CenterMass()(maps(0))(maps(1))
+    torch.testing.assert_close(moved, (shape.center_of_mass(maps(1)) - expected).norm(dim=1))
 
 
 def test_distance_and_target_map_are_correlations():
     clean, moved = maps(0), maps(1)
     pairs = zip(clean.abs().flatten(1), moved.abs().flatten(1), strict=True)
     expected = torch.stack([torch.corrcoef(torch.stack(two))[0, 1] for two in pairs])
-    torch.testing.assert_close(objectives.Distance()(clean)(moved), 1 - expected)
-    torch.testing.assert_close(objectives.TargetMap(clean)(maps(3))(moved), expected)
+    torch.testing.assert_close(attack.Distance()(clean)(moved), 1 - expected)
+    torch.testing.assert_close(attack.TargetMap(clean)(maps(3))(moved), expected)
 
 
 def test_scores_have_no_scale(objective, x):

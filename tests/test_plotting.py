@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import seeded
 
-from atexlib import plotting
-from atexlib.plotting import Column
+from atexlib import show
+from atexlib.show import Column
 
 pytestmark = pytest.mark.filterwarnings("error")
 MAPS = torch.randn(3, 1, 8, 8, generator=seeded())
@@ -18,7 +18,7 @@ RGB = torch.rand(3, 3, 8, 8, generator=seeded(1))
 def agg():
     with mpl.rc_context():
         plt.switch_backend("Agg")
-        plotting.style()
+        show.style()
         yield
         plt.close("all")
 
@@ -26,14 +26,14 @@ def agg():
 def drawn(picture, kind, limit=None):
     """The pixels and the ends of the colour scale of one picture."""
     _, ax = plt.subplots()
-    plotting.show(ax, picture, kind, limit)
+    show.show(ax, picture, kind, limit)
     (image,) = ax.images
     return torch.as_tensor(image.get_array().filled()), image.get_clim()
 
 
 def test_a_gallery_is_a_grid_of_what_was_asked_for():
     columns = [Column("image", RGB), Column("size", MAPS, "size"), Column("map", MAPS, "signed"), Column("again", RGB)]
-    figure = plotting.gallery(columns, rows=["a", "b", "c"])
+    figure = show.gallery(columns, rows=["a", "b", "c"])
     axes = figure.axes
     assert len(axes) == 12
     assert {(ax.get_subplotspec().rowspan.start, ax.get_subplotspec().colspan.start) for ax in axes} == {
@@ -47,7 +47,7 @@ def test_a_gallery_is_a_grid_of_what_was_asked_for():
 
 
 def test_one_picture_is_a_gallery_too():
-    assert len(plotting.gallery([Column("one", RGB[:1])]).axes) == 1
+    assert len(show.gallery([Column("one", RGB[:1])]).axes) == 1
 
 
 @pytest.mark.parametrize("picture", [MAPS[0], MAPS[0].abs(), -MAPS[0].abs(), RGB[0] - 0.2])
@@ -85,10 +85,10 @@ def test_a_map_with_a_graph_in_float64_is_drawn():
     assert torch.equal(drawn(MAPS[0].double().requires_grad_(), "signed")[0], MAPS[0, 0])
 
 
-@pytest.mark.parametrize("kind", plotting.CMAPS)
+@pytest.mark.parametrize("kind", show.CMAPS)
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_a_gallery_can_be_saved_with_its_note(kind, ending):
-    figure = plotting.gallery([Column("φ(x), |φ|₁", MAPS.sigmoid(), kind)], note="digits; preset smoke; seed 0; cpu")
+    figure = show.gallery([Column("φ(x), |φ|₁", MAPS.sigmoid(), kind)], note="digits; preset smoke; seed 0; cpu")
     assert figure.get_supxlabel() == "digits; preset smoke; seed 0; cpu"
     file = io.BytesIO()
     figure.savefig(file, format=ending)
@@ -96,4 +96,4 @@ def test_a_gallery_can_be_saved_with_its_note(kind, ending):
 
 
 def test_a_figure_without_a_note_has_no_foot():
-    assert plotting.gallery([Column("map", MAPS)]).get_supxlabel() == ""
+    assert show.gallery([Column("map", MAPS)]).get_supxlabel() == ""

@@ -17,36 +17,16 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-import atexlib.atex
 from atexlib import __main__ as command_line
-from atexlib import (
-    adversarial,
-    ascent,
-    chapters,
-    data,
-    defenses,
-    experiments,
-    explainers,
-    faithfulness,
-    fooling_losses,
-    frames,
-    heatmaps,
-    intervals,
-    metrics,
-    model_manipulation,
-    models,
-    neighbours,
-    objectives,
-    plotting,
-    stability,
-    training,
-)
-from atexlib.experiments import nets
-from atexlib.input_manipulation import manipulate
+from atexlib import chapters, data, defend, experiments, judge, nets, show
+from atexlib.attack import ascent, ball, fooling_losses, manipulate, models, objectives, predictions
+from atexlib.experiments.subjects import nets
+from atexlib.explain import gradients, heatmaps, lrp, registry
+from atexlib.maps import alike, intervals, shape
 
 X = torch.rand(3, 1, 8, 8, generator=seeded(), dtype=torch.float64)
 Y = torch.tensor([0, 1, 2])
-BALL = ascent.Ball(X, 0.1, "linf", (0, 1))
+BALL = ball.Ball(X, 0.1, "linf", (0, 1))
 WEIGHTS = {"weight": torch.zeros(2)}
 IMAGES = data.ImageSet(X, Y, "three")
 
@@ -56,7 +36,7 @@ def attack(net, x=X, objective=None, **options):
 
 
 def average(net, x=X, **options):
-    stability.average_case(net, x, **{"radius": 0.1, "samples": 1, **options})
+    judge.average_case(net, x, **{"radius": 0.1, "samples": 1, **options})
 
 
 def worst(function, net, x=X, **options):
@@ -64,7 +44,7 @@ def worst(function, net, x=X, **options):
 
 
 def fit(net, images=X, labels=Y, **options):
-    training.fit(net, images, labels, **{"epochs": 1, **options})
+    nets.fit(net, (images, labels), **{"epochs": 1, **options})
 
 
 def begin(_, **options):
@@ -72,7 +52,7 @@ def begin(_, **options):
 
 
 def slides(controls, **options):
-    frames.frames(controls, None, None, **{"alt": "A picture.", "caption": "A picture.", **options})
+    show.frames(controls, None, None, **{"alt": "A picture.", "caption": "A picture.", **options})
 
 
 def train(_, **options):
@@ -85,23 +65,23 @@ def trained(_, **options):
 
 def atex(net, x=None, y=None, **options):
     x, y = X if x is None else x, Y if y is None else y
-    defenses.train_atex(net, x, y, **{"eps": 0.1, "epochs": 1, "orthogonal_samples": 1, **options})
+    defend.atex(net, (x, y), **{"eps": 0.1, "epochs": 1, "orthogonal_samples": 1, **options}).model
 
 
 def naive(net, x=None, y=None, **options):
-    defenses.train_naive(net, X if x is None else x, Y if y is None else y, **{"eps": 0.1, "epochs": 1, **options})
+    defend.naive(net, (X if x is None else x, Y if y is None else y), **{"eps": 0.1, "epochs": 1, **options}).model
 
 
 TRAINERS = {"train_atex": atex, "train_naive": naive}
 SAMPLES = {
-    "along": lambda x, phi=X, **options: neighbours.along(x, phi, **{"radius": 0.1, **options}),
-    "orthogonal": lambda x, phi=X, **options: neighbours.orthogonal(x, phi, **{"radius": 0.1, **options}),
-    "orthogonal_ascent": lambda x, phi=X, **options: neighbours.orthogonal_ascent(
+    "along": lambda x, phi=X, **options: defend.along(x, phi, **{"radius": 0.1, **options}),
+    "orthogonal": lambda x, phi=X, **options: defend.orthogonal(x, phi, **{"radius": 0.1, **options}),
+    "orthogonal_ascent": lambda x, phi=X, **options: defend.orthogonal_ascent(
         lambda z: z.sum((1, 2, 3)), x, phi, **{"radius": 0.1, **options}
     ),
 }
 CELL = {
-    "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
+    "kind": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
     "preset": "smoke",
 }  # fmt: skip
 
@@ -111,47 +91,47 @@ def cell(_, **changes):
 
 
 def harden(net, images=X, y=Y, **options):
-    adversarial.adversarial_training(net, images, y, **{"eps": 0.1, "epochs": 1, **options})
+    defend.adversarial_training(net, (images, y), **{"eps": 0.1, "epochs": 1, **options}).model
 
 
 def curve(net, x=X, maps=X, **options):
-    faithfulness.deletion(net, x, maps, **{"steps": 4, **options})
+    judge.deletion(net, x, maps, **{"steps": 4, **options})
 
 
 FOOL_COUNTS = ("steps", "look_every", "batch_size", "fool_batch_size")
 
 
 def fool(net, images=X, y=Y, **options):
-    model_manipulation.fool(net, images, y, **{"explainer": "gradient", "steps": 1, **options})
+    models.fool(net, (images, y), **{"explainer": "gradient", "steps": 1, **options})
 
 
 def success(net, images=X, y=Y):
-    model_manipulation.success(net, net, images, y, loss="topk", explainer="gradient")
+    models.success(net, net, images, y, loss="topk", explainer="gradient")
 
 
 PREDICTIONS = {  # attacks on predictions
-    "loss_gradient": lambda net, x=X, y=Y: adversarial.loss_gradient(net, x, y),
-    "fgsm": lambda net, x=X, y=Y, **options: adversarial.fgsm(net, x, y, **{"eps": 0.1, **options}),
-    "pgd": lambda net, x=X, y=Y, **options: adversarial.pgd(net, x, y, **{"eps": 0.1, "steps": 1, **options}),
+    "loss_gradient": lambda net, x=X, y=Y: predictions.loss_gradient(net, x, y),
+    "fgsm": lambda net, x=X, y=Y, **options: predictions.fgsm(net, x, y, **{"eps": 0.1, **options}),
+    "pgd": lambda net, x=X, y=Y, **options: predictions.pgd(net, x, y, **{"eps": 0.1, "steps": 1, **options}),
 }
-max_min, min_max = (functools.partial(worst, function) for function in (stability.max_min, stability.min_max))
+max_min, min_max = (functools.partial(worst, function) for function in (judge.max_min, judge.min_max))
 ATTACKS = {"manipulate": attack, "average_case": average, "max_min": max_min, "min_max": min_max}
 FUNCTIONS = {  # what runs a net on images
-    **explainers.EXPLAINERS,
+    **registry.EXPLAINERS,
     **ATTACKS,
     "fit": fit,
-    "accuracy": lambda net, x: training.accuracy(net, x, Y),
-    "predict": training.predict,
+    "accuracy": lambda net, x: nets.accuracy(net, x, Y),
+    "predict": nets.predict,
     "adversarial_training": harden,
     "fool": fool,
-    "blurred_gradient": faithfulness.blurred_gradient,
+    "blurred_gradient": judge.blurred_gradient,
     "deletion": curve,
-    "insertion": lambda net, x: faithfulness.insertion(net, x, X, steps=4),
+    "insertion": lambda net, x: judge.insertion(net, x, X, steps=4),
     **PREDICTIONS,
 }
-METRICS = (metrics.spearman, metrics.topk_intersection, metrics.ssim)
+METRICS = (alike.spearman, alike.topk_intersection, alike.ssim)
 
-OF_X = {*explainers.EXPLAINERS, *ATTACKS, *PREDICTIONS, "blurred_gradient", "deletion", "insertion"}
+OF_X = {*registry.EXPLAINERS, *ATTACKS, *PREDICTIONS, "blurred_gradient", "deletion", "insertion"}
 BATCHES = {  # what takes a batch: the name in the message, and the call
     **{name: ("x" if name in OF_X else "images", f) for name, f in FUNCTIONS.items()},
     **{f"{m.__name__} a": ("a", lambda _, x, m=m: m(x, X)) for m in METRICS},
@@ -164,17 +144,17 @@ BATCHES = {  # what takes a batch: the name in the message, and the call
     },
     "train_atex maps": ("maps", lambda net, x: atex(net, maps=x)),
     "success": ("images", lambda net, x: success(net, x)),
-    "explain": ("x", lambda net, x: model_manipulation.explain(net, x, Y, explainer="gradient")),
-    "judge before": ("before", lambda _, x: model_manipulation.judge(x, X, loss="topk")),
-    "judge after": ("after", lambda _, x: model_manipulation.judge(X, x, loss="topk")),
+    "explain": ("x", lambda net, x: models.shown_maps(net, x, Y, explainer="gradient")),
+    "judge before": ("before", lambda _, x: models.judged(x, X, loss="topk")),
+    "judge after": ("after", lambda _, x: models.judged(X, x, loss="topk")),
     "smooth_maps": ("images", lambda net, x: atexlib.atex.smooth_maps(net, x)),
     **{name: ("x", lambda _, x, f=f: f(x)) for name, f in SAMPLES.items()},
     **{f"{name} phi": ("phi", lambda _, x, f=f: f(X, x)) for name, f in SAMPLES.items()},
     "random_region": ("x", lambda _, x: objectives.Targeted.random_region(x, 3)),
     "TargetMap": ("map", lambda _, x: objectives.TargetMap(x)),
     "deletion maps": ("maps", lambda net, x: curve(net, maps=x)),
-    "total_variation": ("maps", lambda _, x: faithfulness.total_variation(x)),
-    "mass_on": ("maps", lambda _, x: faithfulness.mass_on(x, X > 0)),
+    "total_variation": ("maps", lambda _, x: shape.total_variation(x)),
+    "mass_on": ("maps", lambda _, x: shape.mass_on(x, X > 0)),
 }
 BAD_BATCHES = {
     "one image": (X[0], r"has shape \(1, 8, 8\); pass \(B, C, H, W\), one image as x\.unsqueeze\(0\)"),
@@ -186,8 +166,8 @@ BAD_BATCHES = {
     "array": (X.numpy(), "is a ndarray; pass a torch tensor"),
 }
 MAPS = {  # what takes maps, in which nan may be
-    "normalize": ("maps", lambda _, maps: explainers.normalize(maps)),
-    "center_of_mass": ("maps", lambda _, maps: objectives.center_of_mass(maps)),
+    "normalize": ("maps", lambda _, maps: shape.normalize(maps)),
+    "center_of_mass": ("maps", lambda _, maps: shape.center_of_mass(maps)),
 }
 BAD_MAPS = {
     **{kind: bad for kind, bad in BAD_BATCHES.items() if kind not in ("nan", "inf")},
@@ -201,8 +181,8 @@ NUMBERS = {  # what takes a number: the name in the message, further bad values,
     "average_case radius": ("radius", [], lambda net, v: average(net, radius=v)),
     "max_min eps": ("eps", [], lambda net, v: max_min(net, eps=v)),
     "min_max eps": ("eps", [], lambda net, v: min_max(net, eps=v)),
-    "smoothgrad sigma": ("sigma", [], lambda net, v: explainers.smoothgrad(net, X, sigma=v)),
-    "ssim data_range": ("data_range", [0], lambda _, v: metrics.ssim(X, X, data_range=v)),
+    "smoothgrad sigma": ("sigma", [], lambda net, v: gradients.smoothgrad(net, X, sigma=v)),
+    "ssim data_range": ("data_range", [0], lambda _, v: alike.ssim(X, X, data_range=v)),
     "fit lr": ("lr", [0], lambda net, v: fit(net, lr=v)),
     "fit weight_decay": ("weight_decay", [], lambda net, v: fit(net, weight_decay=v)),
     "fgsm eps": ("eps", [], lambda net, v: PREDICTIONS["fgsm"](net, eps=v)),
@@ -211,12 +191,12 @@ NUMBERS = {  # what takes a number: the name in the message, further bad values,
     "adversarial_training eps": ("eps", [], lambda net, v: harden(net, eps=v)),
     "adversarial_training lr": ("lr", [0], lambda net, v: harden(net, lr=v)),
     "fool weight": ("weight", [], lambda net, v: fool(net, weight=v)),
-    "fool alive": ("alive", [], lambda net, v: fool(net, alive=v)),
+    "fool alive": ("alive", [], lambda net, v: fool(net, keep_alive=v)),
     "fool lr": ("lr", [0], lambda net, v: fool(net, lr=v)),
     "fool min_accuracy": ("min_accuracy", [1.5], lambda net, v: fool(net, min_accuracy=v)),
-    "blurred_gradient sigma": ("sigma", [0], lambda net, v: faithfulness.blurred_gradient(net, X, sigma=v)),
-    "ConvNet beta": ("beta", [0], lambda _, v: models.ConvNet(beta=v)),
-    "with_softplus beta": ("beta", [0], lambda net, v: models.with_softplus(net, v)),
+    "blurred_gradient sigma": ("sigma", [0], lambda net, v: judge.blurred_gradient(net, X, sigma=v)),
+    "ConvNet beta": ("beta", [0], lambda _, v: nets.ConvNet(beta=v)),
+    "with_softplus beta": ("beta", [0], lambda net, v: nets.with_softplus(net, v)),
     **{
         f"{name} {n}": (n, [0], lambda net, v, f=f, n=n: f(net, **{n: v}))
         for name, f in TRAINERS.items()
@@ -243,13 +223,13 @@ COUNTS = {  # what takes a whole number: the name in the message, further bad va
     "max_min starts": ("starts", [0], lambda net, v: max_min(net, starts=v)),
     "min_max steps": ("steps", [0], lambda net, v: min_max(net, steps=v)),
     "min_max rounds": ("rounds", [0], lambda net, v: min_max(net, rounds=v)),
-    "smoothgrad samples": ("samples", [0], lambda net, v: explainers.smoothgrad(net, X, samples=v)),
-    "smoothgrad chunk": ("chunk", [0], lambda net, v: explainers.smoothgrad(net, X, chunk=v)),
-    "integrated_gradients steps": ("steps", [0], lambda net, v: explainers.integrated_gradients(net, X, steps=v)),
-    "integrated_gradients chunk": ("chunk", [0], lambda net, v: explainers.integrated_gradients(net, X, chunk=v)),
+    "smoothgrad samples": ("samples", [0], lambda net, v: gradients.smoothgrad(net, X, samples=v)),
+    "smoothgrad chunk": ("chunk", [0], lambda net, v: gradients.smoothgrad(net, X, chunk=v)),
+    "integrated_gradients steps": ("steps", [0], lambda net, v: gradients.integrated_gradients(net, X, steps=v)),
+    "integrated_gradients chunk": ("chunk", [0], lambda net, v: gradients.integrated_gradients(net, X, chunk=v)),
     "Untargeted k": ("k", [0], lambda _, v: objectives.Untargeted(k=v)),
     "random_region size": ("size", [0, 9], lambda _, v: objectives.Targeted.random_region(X, v)),
-    "topk_intersection k": ("k", [0, 65], lambda _, v: metrics.topk_intersection(X, X, v)),
+    "topk_intersection k": ("k", [0, 65], lambda _, v: alike.topk_intersection(X, X, v)),
     "bootstrap resamples": ("resamples", [0], lambda _, v: intervals.bootstrap(X.flatten(), resamples=v)),
     "fit epochs": ("epochs", [0], lambda net, v: fit(net, epochs=v)),
     "fit batch_size": ("batch_size", [0], lambda net, v: fit(net, batch_size=v)),
@@ -274,17 +254,17 @@ COUNTS = {  # what takes a whole number: the name in the message, further bad va
     "orthogonal_ascent steps": ("steps", [0], lambda _, v: SAMPLES["orthogonal_ascent"](X, steps=v)),
     "a spec's seed": ("seed", [], lambda _, v: cell(_, seed=v)),
     "two_level resamples": ("resamples", [0], lambda _, v: intervals.two_level(X[:, 0, 0], resamples=v)),
-    "accuracy batch_size": ("batch_size", [0], lambda net, v: training.accuracy(net, X, Y, batch_size=v)),
-    "predict batch_size": ("batch_size", [0], lambda net, v: training.predict(net, X, batch_size=v)),
+    "accuracy batch_size": ("batch_size", [0], lambda net, v: nets.accuracy(net, X, Y, batch_size=v)),
+    "predict batch_size": ("batch_size", [0], lambda net, v: nets.predict(net, X, batch_size=v)),
     "ImageSet.first": ("count", [0, 4], lambda _, v: IMAGES.first(v)),
     "load_folder size": ("size", [0], lambda _, v: data.load_folder("nowhere", size=v)),
     "load_folder per_class": ("per_class", [0], lambda _, v: data.load_folder("nowhere", size=4, per_class=v)),
     "train seed": ("seed", [], lambda net, v: train(net, seed=v)),
     "trained seed": ("seed", [], lambda net, v: trained(net, seed=v)),
     "begin seed": ("seed", [], lambda net, v: begin(net, seed=v)),
-    "ConvNet side": ("side", [3], lambda _, v: models.ConvNet(side=v)),
+    "ConvNet side": ("side", [3], lambda _, v: nets.ConvNet(side=v)),
     **{
-        f"ConvNet {name}": (name, [0], lambda _, v, name=name: models.ConvNet(**{name: v}))
+        f"ConvNet {name}": (name, [0], lambda _, v, name=name: nets.ConvNet(**{name: v}))
         for name in ("channels", "classes", "width", "hidden")
     },
 }
@@ -305,24 +285,24 @@ WORDS = [  # what takes a name: id, the call, the wrong name, the one that was m
     ("measured_loss", lambda _, v: fooling_losses.measured_loss(v, X, X), "centre_mass", "center_mass"),
     ("pgd norm", lambda net, v: PREDICTIONS["pgd"](net, norm=v), "L2", "l2"),
     ("min_max norm", lambda net, v: min_max(net, norm=v), "Linf", "linf"),
-    ("normalize by", lambda _, v: explainers.normalize(X, by=v), "maximum", "max"),
+    ("normalize by", lambda _, v: shape.normalize(X, by=v), "maximum", "max"),
     ("audit explainer", lambda net, v: atexlib.audit(net, X, Y, explainers=[v]), "gradcam", "grad_cam"),
     ("audit attack", lambda net, v: atexlib.audit(net, X, Y, attacks=[v]), "centre_mass", "center_mass"),
-    ("grad_cam layer", lambda net, v: explainers.grad_cam(net, X, layer=v), "cnov1", "conv1"),
-    ("gradient_at layer", lambda net, v: explainers.gradient_at(net, X, layer=v), "cnov1", "conv1"),
+    ("grad_cam layer", lambda net, v: gradients.grad_cam(net, X, layer=v), "cnov1", "conv1"),
+    ("gradient_at layer", lambda net, v: explain.gradient(net, X, layer=v), "cnov1", "conv1"),
     ("train dataset", lambda net, v: train(net, dataset=v), "mnits", "mnist"),
     ("train preset", lambda net, v: train(net, preset=v), "smok", "smoke"),
     ("trained dataset", lambda net, v: trained(net, dataset=v), "fashion_mnist", "fashion-mnist"),
     ("trained defense", lambda net, v: trained(net, defense=v), "None", "none"),
     ("trained preset", lambda net, v: trained(net, preset=v), "smok", "smoke"),
-    ("train_atex reading", lambda net, v: atex(net, reading=v), "lnf", "linf"),
+    ("train_atex reading", lambda net, v: atex(net, norm=v), "lnf", "linf"),
     ("train_atex noise", lambda net, v: atex(net, noise=v), "print", "printed"),
     ("train_atex directions", lambda net, v: atex(net, directions=v), "rand", "random"),
-    ("train_naive neighbours", lambda net, v: naive(net, neighbours=v), "ascend", "ascent"),
+    ("train_naive neighbours", lambda net, v: naive(net, neighbors=v), "ascend", "ascent"),
     ("train_naive target_map", lambda net, v: naive(net, target_map=v), "smooth_grad", "smoothgrad"),
-    ("along reading", lambda _, v: SAMPLES["along"](X, reading=v), "L2", "l2"),
+    ("along reading", lambda _, v: SAMPLES["along"](X, norm=v), "L2", "l2"),
     ("orthogonal noise", lambda _, v: SAMPLES["orthogonal"](X, noise=v), "symetric", "symmetric"),
-    ("experiment", lambda _, v: cell(_, experiment=v), "tables", "table"),
+    ("experiment", lambda _, v: cell(_, kind=v), "tables", "table"),
     *[
         (f"a spec's {key}", lambda _, v, key=key: cell(_, **{key: v}), wrong, right)
         for key, wrong, right in (
@@ -336,7 +316,7 @@ WORDS = [  # what takes a name: id, the call, the wrong name, the one that was m
     ("begin preset", lambda net, v: begin(net, preset=v), "papers", "paper"),
     ("begin dataset", lambda net, v: begin(net, dataset=v), "digit", "digits"),
     ("begin device", lambda net, v: begin(net, device=v), "cdua", "cuda"),
-    ("show kind", lambda _, v: plotting.show(None, X[0], v), "sgined", "signed"),
+    ("show kind", lambda _, v: show.show(None, X[0], v), "sgined", "signed"),
     ("frames start", lambda _, v: slides({"beta": [1, 2]}, start={v: 1}), "bta", "beta"),
 ]
 
@@ -358,11 +338,11 @@ BAD_LABELS = {
 LABELS = {
     "fit": ("labels", lambda net, y: fit(net, labels=y)),
     "fit validation": ("validation labels", lambda net, y: fit(net, validation=(X, y))),
-    "accuracy": ("labels", lambda net, y: training.accuracy(net, X, y)),
+    "accuracy": ("labels", lambda net, y: nets.accuracy(net, X, y)),
     "adversarial_training": ("labels", lambda net, y: harden(net, y=y)),
     "fool": ("labels", lambda net, y: fool(net, y=y)),
     "success": ("labels", lambda net, y: success(net, y=y)),
-    "explain": ("labels", lambda net, y: model_manipulation.explain(net, X, y, explainer="gradient")),
+    "explain": ("labels", lambda net, y: models.shown_maps(net, X, y, explainer="gradient")),
     "fool validation": ("validation labels", lambda net, y: fool(net, validation=(X, y))),
     "fool set": ("the fool set's labels", lambda net, y: fool(net, fool_set=(X, y))),
     **{name: ("labels", lambda net, y, f=f: f(net, y=y)) for name, f in PREDICTIONS.items()},
@@ -375,7 +355,7 @@ LABELS = {
 
 GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
     **ATTACKS,
-    "smoothgrad": lambda net, **options: explainers.smoothgrad(net, X, **options),
+    "smoothgrad": lambda net, **options: gradients.smoothgrad(net, X, **options),
     "random_region": lambda _, **options: objectives.Targeted.random_region(X, 3, **options),
     "bootstrap": lambda _, **options: intervals.bootstrap(X.flatten(), **options),
     "fit": fit,
@@ -386,7 +366,7 @@ GENERATORS = {  # what takes a generator (`begin` and `train` make their own)
     **{name: lambda _, f=f, **options: f(X, **options) for name, f in SAMPLES.items()},
     "two_level": lambda _, **options: intervals.two_level(X[:, 0, 0], **options),
     "ascend": lambda net, **options: ascent.ascend(
-        net, Y, lambda maps: maps.sum((1, 2, 3)), BALL, explainer=explainers.gradient, steps=1, **options
+        net, Y, lambda maps: maps.sum((1, 2, 3)), BALL, explainer=gradients.gradient, steps=1, **options
     ),
 }
 
@@ -498,13 +478,13 @@ EARLY = [
     ("model no net", lambda _: attack("resnet18"), r"model is 'resnet18'; pass a torch\.nn\.Module"),
     (
         "with_softplus of a name",
-        lambda _: models.with_softplus("resnet18", 10),
+        lambda _: nets.with_softplus("resnet18", 10),
         r"model is 'resnet18'; pass a torch\.nn\.Module",
     ),
     *[
         (
             f"integrated_gradients baseline {case}",
-            lambda net, value=value: explainers.integrated_gradients(net, X, baseline=value),
+            lambda net, value=value: gradients.integrated_gradients(net, X, baseline=value),
             rf"(?s)^baseline is {regex}; pass a finite number, or images that (broadcast to|fit) \(3, 1, 8, 8\)",
         )
         for case, value, regex in [
@@ -516,7 +496,7 @@ EARLY = [
             ("of five axes", torch.zeros(2, 3, 1, 8, 8), r"tensor\(.*\)"),
         ]
     ],
-    ("grad_cam without convolution", lambda _: explainers.grad_cam(nn.Flatten(), X), "Flatten has no nn.Conv2d; name"),
+    ("grad_cam without convolution", lambda _: gradients.grad_cam(nn.Flatten(), X), "Flatten has no nn.Conv2d; name"),
     ("mask of one image", lambda _: objectives.Targeted(X[0] > 0.5), r"mask has shape \(1, 8, 8\); pass \(B"),
     ("mask beyond 1", lambda _: objectives.Targeted(2 + X), r"mask ranges over \[2.*outside \(0, 1\); rescale"),
     ("mask no tensor", lambda _: objectives.Targeted([[1]]), "mask is a list; pass a torch tensor"),
@@ -530,7 +510,7 @@ EARLY = [
     ],
     (
         "ssim of small maps",
-        lambda _: metrics.ssim(X[..., :6], X[..., :6]),
+        lambda _: alike.ssim(X[..., :6], X[..., :6]),
         r"\(8, 6\) pixels; SSIM needs at least 7 x 7",
     ),
     *[
@@ -562,12 +542,12 @@ EARLY = [
     ("audit labels", lambda net: atexlib.audit(net, X, Y[:2]), "labels"),
     (
         "with_softplus untraceable",
-        lambda _: models.with_softplus(Branching(), 9),
+        lambda _: nets.with_softplus(Branching(), 9),
         "Branching cannot be.*as nn.ReLU modules",
     ),
     *[
         (f"{f.__name__} of no net", lambda _, f=f: f(5, X, layer="conv1"), r"model is 5; pass a torch\.nn\.Module")
-        for f in (explainers.grad_cam, explainers.gradient_at)
+        for f in (gradients.grad_cam, explain.gradient)
     ],
     (
         "scaled by an unknown explainer",
@@ -576,7 +556,7 @@ EARLY = [
     ),
     (
         "judge of two sizes",
-        lambda _: model_manipulation.judge(X, X[:, :, 1:], loss="topk"),
+        lambda _: models.judged(X, X[:, :, 1:], loss="topk"),
         r"after has shape \(3, 1, 7, 8\) but before has",
     ),
     ("load_folder of a number", lambda _: data.load_folder(5, size=4), "^path is 5; pass the name of a folder"),
@@ -625,7 +605,7 @@ EARLY = [
         lambda net: atex(net, maps=X[:2]),
         r"maps has shape \(2, 1, 8, 8\) but images has",
     ),
-    ("train_naive outside the range", lambda net: naive(net, 2 * X), r"images ranges over .*outside \(0, 1\)"),
+    ("train_naive outside the range", lambda net: naive(net, 2 * X).model, r"images ranges over .*outside \(0, 1\)"),
     ("train_naive distance", lambda net: naive(net, distance=objectives.Distance), "distance is .*; pass an objective"),
     ("phi of other images", lambda _: SAMPLES["along"](X, X[:2]), r"phi has shape \(2, 1, 8, 8\) but x has"),
     ("two_level of one axis", lambda _: intervals.two_level(X.flatten()), r"values has shape \(192,\); pass \(S, N\)"),
@@ -655,7 +635,7 @@ EARLY = [
     *[
         (
             f"gallery of {lengths}",
-            lambda _, lengths=lengths: plotting.gallery([plotting.Column("maps", X[:length]) for length in lengths]),
+            lambda _, lengths=lengths: show.gallery([show.Column("maps", X[:length]) for length in lengths]),
             f"the columns hold {re.escape(str(lengths))} pictures; pass columns of one length, at least one",
         )
         for lengths in ([], [0], [3, 2])
@@ -728,13 +708,13 @@ class Scores:
 
 
 def explain(name, target):
-    return lambda net: explainers.EXPLAINERS[name](net, X, target)
+    return lambda net: registry.EXPLAINERS[name](net, X, target)
 
 
 LATE = [
     *[
         (f"{name} {case}", explain(name, target), f"target {regex}")
-        for name in explainers.EXPLAINERS
+        for name in registry.EXPLAINERS
         for case, target, regex in [
             ("target too large", 4, "is 4; it must be at least 0 and at most 3"),
             ("target negative", -1, "is -1; it must be at least 0 and at most 3"),
@@ -775,17 +755,17 @@ LATE = [
     ],
     (
         "grad_cam of a flat layer",
-        lambda net: explainers.grad_cam(net, X, layer="fc1"),
+        lambda net: gradients.grad_cam(net, X, layer="fc1"),
         "layer 'fc1' gives no map.*name a",
     ),
     (
         "gradient at a foreign layer",
-        lambda net: explainers.gradient_at(net, X, layer=nn.Identity()),
+        lambda net: explain.gradient(net, X, layer=nn.Identity()),
         "Identity.*no tensor.*name one",
     ),
     (
         "grad_cam of a foreign layer",
-        lambda net: explainers.grad_cam(net, X, layer=nn.Identity()),
+        lambda net: gradients.grad_cam(net, X, layer=nn.Identity()),
         "Identity.*no tensor.*name one",
     ),
     *[
@@ -794,11 +774,11 @@ LATE = [
             lambda net, f=f: f(Deaf(net), X, layer="unheard"),
             "the logits do not depend on what the map shows; name a layer",
         )
-        for name, f in {"grad_cam": explainers.grad_cam, "gradient": explainers.gradient_at}.items()
+        for name, f in {"grad_cam": gradients.grad_cam, "gradient": explain.gradient}.items()
     ],
     (
         "gradient of a net of constants",
-        lambda _: explainers.gradient(Constant(), X),
+        lambda _: gradients.gradient(Constant(), X),
         "the logits do not depend on what the map shows",
     ),
     *[
@@ -811,7 +791,7 @@ LATE = [
     ],
     (
         "lrp through attention",
-        lambda _: explainers.lrp(Attentive().double(), X),
+        lambda _: lrp.lrp(Attentive().double(), X),
         "no rule for attention .*takes more than x",
     ),
     (
@@ -855,7 +835,7 @@ LATE = [
     ],
     (
         "with_softplus of a net that keeps a graph",
-        lambda net: models.with_softplus(Keeping(net).after(X), 10),
+        lambda net: nets.with_softplus(Keeping(net).after(X), 10),
         "cannot be copied .*keep no tensors on the module",
     ),
     *[
@@ -924,7 +904,7 @@ def test_a_bad_call_raises_before_any_work_is_done(net, monkeypatch, call, regex
     def fail(*_, **__):
         pytest.fail("work was done before the arguments were checked")
 
-    monkeypatch.setattr(models.ConvNet, "forward", fail)
+    monkeypatch.setattr(nets.ConvNet, "forward", fail)
     for module, name in [(data, "_idx"), (data, "_digits"), (nets, "load_net")]:
         monkeypatch.setattr(module, name, fail)
     refused(lambda: call(net), regex)
@@ -934,7 +914,7 @@ def test_a_bad_call_raises_before_any_work_is_done(net, monkeypatch, call, regex
 def test_a_net_that_is_missing_or_truncated_raises(tmp_path, cut):
     path = tmp_path / "net.safetensors"
     if cut is not None:
-        experiments.save_net(models.ConvNet(), path, {})
+        experiments.save_net(nets.ConvNet(), path, {})
         experiments.load_net(path)
         path.write_bytes(path.read_bytes()[:cut])
     reason = "No such file" if cut is None else "deserializing header"
@@ -946,10 +926,10 @@ def test_a_net_that_is_missing_or_truncated_raises(tmp_path, cut):
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (models.ConvNet(width=2), "size mismatch"),
-        (models.ConvNet(classes=4), "size mismatch"),
+        (nets.ConvNet(width=2), "size mismatch"),
+        (nets.ConvNet(classes=4), "size mismatch"),
         (nn.Linear(3, 2), "Missing key"),
-        (nn.Sequential(models.ConvNet()), "Unexpected key"),
+        (nn.Sequential(nets.ConvNet()), "Unexpected key"),
     ],
 )
 def test_a_file_with_other_weights_raises(tmp_path, model, reason):
@@ -984,11 +964,11 @@ def test_a_file_without_facts_raises(tmp_path, write, reason):
             lambda net, a, n: manipulate(net, X, objectives.Distance(), eps=a, steps=n, starts=n).x, id="linf"
         ),
         pytest.param(lambda net, a, n: manipulate(net, X, objectives.Distance(), eps=a, steps=n, norm="l2").x, id="l2"),
-        pytest.param(lambda net, a, n: stability.average_case(net, X, radius=a, samples=n).value, id="average_case"),
-        pytest.param(lambda net, a, n: stability.max_min(net, X, eps=a, steps=n).value, id="max_min"),
-        pytest.param(lambda net, a, n: stability.min_max(net, X, eps=a, steps=n, rounds=n).value, id="min_max"),
-        pytest.param(lambda net, a, n: explainers.smoothgrad(net, X, n, sigma=a, samples=n), id="smoothgrad"),
-        pytest.param(lambda net, a, n: explainers.integrated_gradients(net, X, n, steps=n), id="integrated_gradients"),
+        pytest.param(lambda net, a, n: judge.average_case(net, X, radius=a, samples=n).value, id="average_case"),
+        pytest.param(lambda net, a, n: judge.max_min(net, X, eps=a, steps=n).value, id="max_min"),
+        pytest.param(lambda net, a, n: judge.min_max(net, X, eps=a, steps=n, rounds=n).value, id="min_max"),
+        pytest.param(lambda net, a, n: gradients.smoothgrad(net, X, n, sigma=a, samples=n), id="smoothgrad"),
+        pytest.param(lambda net, a, n: gradients.integrated_gradients(net, X, n, steps=n), id="integrated_gradients"),
     ],
 )
 def test_numbers_of_numpy_are_numbers(net, call, of):

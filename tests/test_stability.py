@@ -4,7 +4,8 @@ from conftest import seeded
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from atexlib import explainers, models, stability
+from atexlib import explain, judge, nets
+from atexlib.judge import stability
 
 
 class Ridge(nn.Module):
@@ -34,8 +35,8 @@ def slope_of_sigmoid(z):
 def test_the_papers_example_is_stable_only_when_gamma_may_follow_the_shift(ridge):
     """On a ridge every map is a multiple of w, so max-min is 0; min-max is half the spread of the lengths."""
     wide = {"eps": 4.0, "bounds": (-9.0, 9.0), "steps": 60, "starts": 3}
-    assert stability.max_min(ridge, X, **wide).value.max() < 1e-7
-    printed = stability.min_max(ridge, X, **wide)
+    assert judge.max_min(ridge, X, **wide).value.max() < 1e-7
+    printed = judge.min_max(ridge, X, **wide)
     z = (X * ridge.weights).sum((1, 2, 3)).detach()
     reach = 4.0 * ridge.weights.abs().sum().detach()
     farthest = torch.maximum((z + reach).abs(), (z - reach).abs())
@@ -51,8 +52,8 @@ def test_worst_cases_of_a_linear_net_are_zero():
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
     x = torch.rand(4, 1, 8, 8, generator=seeded(), dtype=torch.float64)
     with pytest.warns(UserWarning, match="second-order"):
-        assert stability.max_min(net, x, eps=0.3, steps=3).value.max() < 1e-12
-    assert stability.average_case(net, x, radius=0.3).value.max() < 1e-12
+        assert judge.max_min(net, x, eps=0.3, steps=3).value.max() < 1e-12
+    assert judge.average_case(net, x, radius=0.3).value.max() < 1e-12
 
 
 def test_average_case_of_a_quadratic():
@@ -63,25 +64,25 @@ def test_average_case_of_a_quadratic():
             return x.square().sum((1, 2, 3), keepdim=False).unsqueeze(1)
 
     x = torch.full((2, 1, 8, 8), 0.5, dtype=torch.float64)
-    result = stability.average_case(Quadratic(), x, radius=0.2, samples=400, generator=seeded(1))
+    result = judge.average_case(Quadratic(), x, radius=0.2, samples=400, generator=seeded(1))
     draws = 0.4 * torch.rand(20_000, 64, generator=seeded(2), dtype=torch.float64) - 0.2
     expected = 2 * draws.norm(dim=1).mean()
     torch.testing.assert_close(result.value, expected.expand(2), rtol=0.01, atol=0)
     torch.testing.assert_close(result.relative, result.value / 8)  # |2x| = sqrt(64)
-    again = stability.average_case(Quadratic(), x, radius=0.2, samples=400, generator=seeded(1))
+    again = judge.average_case(Quadratic(), x, radius=0.2, samples=400, generator=seeded(1))
     assert torch.equal(result.value, again.value)
 
 
 def test_gamma_free_is_at_most_gamma_fixed_and_both_beat_chance(net, x):
     options = {"eps": 0.1, "steps": 30}
-    free, fixed = stability.max_min(net, x, **options), stability.min_max(net, x, **options)
+    free, fixed = judge.max_min(net, x, **options), judge.min_max(net, x, **options)
     assert (free.value <= fixed.value + 1e-9).all()
-    clean = explainers.gradient(net, x)
+    clean = explain.gradient(net, x)
     target = net(x).argmax(1)
     chance = torch.zeros(len(x), dtype=x.dtype)
     for draw in range(50):
         shift = 0.2 * torch.rand(x.shape, generator=seeded(draw), dtype=x.dtype) - 0.1
-        maps = explainers.gradient(net, (x + shift).clamp(0, 1), target).flatten(1)
+        maps = explain.gradient(net, (x + shift).clamp(0, 1), target).flatten(1)
         unit = clean.flatten(1) / clean.flatten(1).norm(dim=1, keepdim=True)
         along = (maps * unit).sum(1, keepdim=True).clamp_min(0)
         chance = torch.maximum(chance, (maps - along * unit).norm(dim=1))
@@ -100,7 +101,7 @@ def test_both_scale_with_the_logits(net, x):
         def forward(self, z):
             return 3 * net(z)
 
-    for measure in (stability.max_min, stability.min_max):
+    for measure in (judge.max_min, judge.min_max):
         one, three = measure(net, x, eps=0.05, steps=10), measure(Scaled(), x, eps=0.05, steps=10)
         torch.testing.assert_close(three.value, 3 * one.value)
         torch.testing.assert_close(three.relative, one.relative)
@@ -121,9 +122,9 @@ def test_best_gamma_equals_scipys():
 
 
 def test_the_worst_case_of_a_relu_net_is_found_through_its_softplus_copy(x):
-    relu = models.ConvNet(side=8, width=4, hidden=12, classes=4, beta=None, generator=seeded(2)).eval()
+    relu = nets.ConvNet(side=8, width=4, hidden=12, classes=4, beta=None, generator=seeded(2)).eval()
     options = {"eps": 0.1, "steps": 5}
     with pytest.warns(UserWarning, match="second-order"):
-        alone = stability.max_min(relu, x.float(), **options)
-    guided = stability.max_min(relu, x.float(), surrogate=models.with_softplus(relu, 10), **options)
+        alone = judge.max_min(relu, x.float(), **options)
+    guided = judge.max_min(relu, x.float(), surrogate=nets.with_softplus(relu, 10), **options)
     assert (guided.value > alone.value).all()

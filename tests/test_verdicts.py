@@ -7,13 +7,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 import torch
-
-from atexlib import explainers
-from atexlib.experiments import cards, claims, claims_fooling, claims_predictions, report, store, verdicts
 from atexlib.experiments.runs import EXPERIMENTS
-from atexlib.intervals import Interval
 
-WHERE = {"experiment": "table", "dataset": "mnist", "attack": "untargeted", "eps": 0.1}
+from atexlib import explain
+from atexlib.experiments.engine import cards, store
+from atexlib.experiments.findings import claims, claims_fooling, claims_predictions, report, verdicts
+from atexlib.maps import Interval
+
+WHERE = {"kind": "table", "dataset": "mnist", "attack": "untargeted", "eps": 0.1}
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +62,10 @@ def test_differences_are_paired_by_image_and_seed():
 def test_the_worst_over_attacks_is_taken_image_by_image():
     write({"topk": [0.9, 0.1]}, defense="none")
     write({"topk": [0.2, 0.8]}, defense="none", attack="targeted")
-    attacks = [{"experiment": "table", "attack": name} for name in ("untargeted", "targeted")]
+    attacks = [{"kind": "table", "attack": name} for name in ("untargeted", "targeted")]
     where = {key: value for key, value in WHERE.items() if key not in ("attack", "experiment")}
     assert report.worst("topk", attacks, **where, defense="none").mean == pytest.approx(0.15)
-    attacks.append({"experiment": "attacks", "attack": "noise"})
+    attacks.append({"kind": "attacks", "attack": "noise"})
     assert report.worst("topk", attacks, **where, defense="none") is None
 
 
@@ -116,7 +117,7 @@ def test_times_are_compared_repeat_by_repeat():
     for side, growth in (("14", 1.0), ("28", 2.0), ("56", 2.0)):
         seconds = {f"{name}, {count}": [1.0, 1.1] for name in ("atex", "atex_ascent") for count in (1, 8)}
         seconds |= {f"naive, {count}": [6 * growth, 6.6 * growth] for count in (1, 8)}
-        spec = {"experiment": "cost", "side": side, "seed": 0, "preset": "smoke"}
+        spec = {"kind": "cost", "side": side, "seed": 0, "preset": "smoke"}
         card = {"spec": spec, "metrics": {"seconds": seconds}, "provenance": {"device": "cpu"}}
         path = store.place(cards.card_name(EXPERIMENTS["cost"], spec))
         store.write(path, lambda temporary, card=card: Path(temporary).write_text(json.dumps(card)))
@@ -167,7 +168,7 @@ def predictions(value, *, seeds=(0, 1), kinds=("atex", "plain", "naive", "atex_a
 
 def put(kind, metrics, **spec):
     experiment = EXPERIMENTS[kind]
-    spec = {"experiment": kind, **{key: spec[key] for key in experiment.keys if key in spec}, "preset": "smoke"}
+    spec = {"kind": kind, **{key: spec[key] for key in experiment.keys if key in spec}, "preset": "smoke"}
     card = {"spec": spec, "metrics": {k: {"values": v} for k, v in metrics.items()}, "provenance": {"device": "cpu"}}
     path = store.place(cards.card_name(experiment, experiment.check(spec)))
     store.write(path, lambda temporary: Path(temporary).write_text(json.dumps(card)))
@@ -200,7 +201,7 @@ def test_the_claims_on_predictions_come_out_as_the_cards_say():
 def test_the_claims_on_fooling_come_out_as_the_cards_say():
     for number, (_, spec) in enumerate(claims_fooling.grid(claims_fooling.LOSSES)):
         success = 0.5 if number == 0 else 0.9
-        read = {f"{kind}success by {name}": [success - lower] * 3 for name in explainers.EXPLAINERS
+        read = {f"{kind}success by {name}": [success - lower] * 3 for name in explain.EXPLAINERS
                 for kind, lower in (("", 0.0), ("control ", 0.3))}  # fmt: skip
         measured = {"success": [success] * 4, "seen": [success + 0.05] * 3, **read}
         right = {"right before": [0.9] * 5, "right after": [0.9 - 0.03 * (number == 1)] * 5}

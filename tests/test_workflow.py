@@ -15,14 +15,16 @@ import pytest
 import yaml
 
 from atexlib import data, experiments
-from atexlib.experiments import PRESETS, cards, nets, runs
+from atexlib.experiments import PRESETS
+from atexlib.experiments.engine import cards, runs
+from atexlib.experiments.subjects import nets
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "workflow"
 CARDS = ROOT / "src/atexlib/results/cards"
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile"), "--cores", "2"]
 CELL = {
-    "experiment": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
+    "kind": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
 }  # fmt: skip
 LIMIT = 300  # seconds after which something hangs
 

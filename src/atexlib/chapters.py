@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from . import checks, data, experiments
 from .data import ImageSet
-from .experiments import PRESETS, Preset, nets, store
-
-TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "digits": "scikit-learn's digits"}
+from .experiments import PRESETS, Place, Preset
+from .experiments.subjects import nets
 
 
 @dataclass(frozen=True)
@@ -18,11 +17,24 @@ class Setting:
 
     test: ImageSet
     model: nn.Module
-    size: Preset
-    seed: int
-    device: str
+    place: Place
     committed: str | None
     """The preset of the committed net that was read; None if the net was trained now."""
+
+    @property
+    def size(self) -> Preset:
+        """The sizes of the chapter's preset."""
+        return self.place.size
+
+    @property
+    def seed(self) -> int:
+        """The chapter's seed."""
+        return self.place.seed
+
+    @property
+    def device(self) -> str:
+        """Where the net and the images are."""
+        return self.place.device
 
     @property
     def images(self) -> Tensor:
@@ -37,7 +49,7 @@ class Setting:
     @property
     def note(self) -> str:
         """Data set, preset, net, seed and device, for the foot of a figure."""
-        title = TITLES[self.test.name]
+        title = data.DATASETS[self.test.name].title
         device = torch.cuda.get_device_name(self.device) if self.device == "cuda" else self.device
         net = f"trained at preset {self.committed or self.size.name}, seed {self.seed}"
         return f"{title}, test images; preset {self.size.name}; net: {net}; {device}"
@@ -49,22 +61,24 @@ class Setting:
 
     def defended(self, defense: str) -> nn.Module:
         """This net with a defence: the committed one if both are, else trained now from it at the preset's size."""
-        checks.one_of("defense", defense, nets.SETTINGS)
+        checks.one_of("defense", defense, nets.DEFENSES)
         where = {"dataset": self.test.name, "seed": self.seed}
-        if self.committed:
-            path = store.find(nets.net_name(defense=defense, preset=self.committed, **where))
-            if path is not None:
-                return nets.load_net(path).to(self.device)
-        more = {"preset": self.size.name, "device": self.device, "progress": True}
-        return nets.defend(self.model, nets.SETTINGS[defense], **where, **more)
+        if self.committed and self.committed in nets.committed(defense=defense, **where):
+            return experiments.trained(defense=defense, preset=self.committed, device=self.device, **where)
+        return nets.defend(self.model, defense, nets.DEFENSES[defense].settings, self.place)
 
     def generator(self) -> torch.Generator:
         """A new generator with the chapter's seed."""
-        return torch.Generator().manual_seed(self.seed)
+        return self.place.generator()
 
 
 def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool = False) -> Setting:
     """Check a chapter's parameters, then load its test images and its net.
+
+    >>> from atexlib import chapters
+    >>> lab = chapters.begin(preset="smoke", dataset="digits", device="cpu", seed=0)
+    >>> tuple(lab.images.shape)
+    (24, 1, 28, 28)
 
     Args:
         preset: one of `experiments.PRESETS`.
@@ -88,13 +102,20 @@ def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool 
     checks.device(device)
     if dataset == "auto":
         preset, dataset = _choose(preset)
-    test = data.load(dataset, "test")
-    committed = None if recompute else experiments.largest_committed(dataset=dataset, defense="none", seed=seed)
+    place = Place(dataset, seed, preset, device, progress=True)
+    committed = None if recompute else _committed(dataset, seed)
     if committed is None:
-        model = experiments.train(dataset=dataset, seed=seed, preset=preset, device=device, progress=True)
+        model = nets.undefended({"dataset": dataset, "seed": seed, "preset": preset}, place)[0]
     else:
         model = experiments.trained(dataset=dataset, seed=seed, preset=committed, device=device)
-    return Setting(test=test, model=model, size=PRESETS[preset], seed=seed, device=device, committed=committed)
+    return Setting(data.load(dataset, "test"), model, place, committed)
+
+
+def _committed(dataset: str, seed: int) -> str | None:
+    """The preset at which most kinds of net are there, undefended and defended, the larger of two alike; or None."""
+    have = {name: nets.committed(dataset=dataset, defense=name, seed=seed) for name in nets.TREATED}
+    counts = {preset: sum(preset in presets for presets in have.values()) for preset in have["none"]}
+    return max(counts, key=lambda preset: (counts[preset], list(PRESETS).index(preset)), default=None)
 
 
 def _choose(preset: str) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """Where a result is made: a data set, a seed, the sizes of a preset and a device, handed on whole."""
 
-import functools
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar

@@ -41,7 +41,7 @@ def more_stable(defense: str) -> Cells:
     cells = {}
     for dataset, attack, eps, metric in _table():
         for rival in ("none", "naive"):
-            where = {"experiment": "table", "dataset": dataset, "attack": attack, "eps": eps}
+            where = {"kind": "table", "dataset": dataset, "attack": attack, "eps": eps}
             label = f"{dataset}, {attack}, eps {eps}, {metric}, against {rival}"
             cells[label] = verdicts.difference(metric, where | {"defense": defense}, where | {"defense": rival})
     return cells
@@ -58,7 +58,7 @@ def grows_with_eps(defense: str) -> Cells:
         if eps == TABLE_EPS[-1]:
             continue
         following = TABLE_EPS[TABLE_EPS.index(eps) + 1]
-        where = {"experiment": "table", "dataset": dataset, "attack": attack}
+        where = {"kind": "table", "dataset": dataset, "attack": attack}
         specs = [where | {"eps": e, "defense": d} for e in (eps, following) for d in ("none", defense)]
         values = verdicts.together(metric, specs)
         label = f"{dataset}, {attack}, eps {eps} to {following}, {metric}"
@@ -70,7 +70,7 @@ def accuracy_holds(defense: str) -> Cells:
     """T3: what is left of the accuracy that may be lost; over seeds, so with one seed the interval has no width."""
     cells = {}
     for dataset, margin in zip(PAPER_DATA, (SLIGHTLY, STAYS), strict=True):
-        where = {"experiment": "table", "dataset": dataset, "attack": "untargeted", "eps": TABLE_EPS[-1]}
+        where = {"kind": "table", "dataset": dataset, "attack": "untargeted", "eps": TABLE_EPS[-1]}
         change = verdicts.difference("accuracy", where | {"defense": defense}, where | {"defense": "none"})
         cells[f"{dataset}, {margin:.1%} may be lost"] = change and Interval(*(margin + end for end in change))
     return cells
@@ -102,7 +102,7 @@ def noisy_target(_defense: str) -> Cells:
     cells = {}
     for metric in METRICS:
         for eps in (0.05, 0.1):
-            where = {"experiment": "variants", "dataset": PAPER_DATA[0]}
+            where = {"kind": "variants", "dataset": PAPER_DATA[0]}
             smooth, plain = "naive: SmoothGrad target", "naive: weight 4"
             cells[f"{PAPER_DATA[0]}, eps {eps}, {metric}"] = verdicts.difference(
                 f"{metric} {eps}", where | {"variant": smooth}, where | {"variant": plain}
@@ -115,7 +115,7 @@ def others_profit(defense: str) -> Cells:
     cells = {}
     for explainer in EXPLAINERS:
         for metric in METRICS:
-            where = {"experiment": "explainers", "dataset": PAPER_DATA[0], "explainer": explainer}
+            where = {"kind": "explainers", "dataset": PAPER_DATA[0], "explainer": explainer}
             where["eps"] = EXPLAINER_EPS
             cells[f"{explainer}, eps {EXPLAINER_EPS}, {metric}"] = verdicts.difference(
                 metric, where | {"defense": defense}, where | {"defense": "none"}
@@ -152,7 +152,7 @@ def _table() -> Iterator[tuple[str, str, float, str]]:
 
 def _seconds(side: str, slow: str, fast: str) -> torch.Tensor | None:
     """Ratios of the times of two methods, repeat by repeat."""
-    cards = verdicts.found(experiment="cost", side=side)
+    cards = verdicts.found(kind="cost", side=side)
     if not cards:
         return None
     seconds = [torch.tensor(cards[0]["metrics"]["seconds"][name], dtype=torch.float64) for name in (slow, fast)]

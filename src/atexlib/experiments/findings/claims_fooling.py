@@ -8,14 +8,14 @@ from torch import Tensor
 from ...explain.registry import EXPLAINERS
 from ...maps.intervals import two_level
 from ...nets import families
-from ..engine.cards import Spec
-from ..kinds.fooling import BAR, BOUND, FOOLING
+from ..engine.kinds import Spec
+from ..kinds.fooling import BAR, BOUND, KEYS
 from . import verdicts
 from .claims import Cells, Claim
 
 DATA = "fashion-mnist"
-FOOLED = FOOLING.keys["explainer"]
-LOSSES = FOOLING.keys["loss"]
+FOOLED = KEYS["explainer"]
+LOSSES = tuple(KEYS["loss"])
 PASSIVE = tuple(loss for loss in LOSSES if loss != "active")
 ALIKE = 0.1  # F3: so much lower may the success on unseen images be
 
@@ -71,7 +71,7 @@ def grid(losses: Sequence[str], explainers: Sequence[str] = FOOLED) -> Iterator[
     for model in families.MODELS:
         for explainer in explainers:
             for loss in losses:
-                spec = {"experiment": "fooling", "dataset": DATA, "model": model, "explainer": explainer, "loss": loss}
+                spec = {"kind": "fooling", "dataset": DATA, "model": model, "explainer": explainer, "loss": loss}
                 yield f"{model}, {explainer}, {loss}", spec
 
 

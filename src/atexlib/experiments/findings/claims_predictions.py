@@ -86,7 +86,7 @@ def theorem(_defense: str) -> Cells:
     cells = {}
     for dataset in PAPER_DATA:
         for name in ("probability", "log-probability"):
-            values = verdicts.per_image(name, experiment="theorem1", dataset=dataset, defense="none")
+            values = verdicts.per_image(name, kind="theorem1", dataset=dataset, defense="none")
             worst = torch.stack(list(values.values())).double() if values else None
             left = (
                 None if worst is None else math.log10(EXACT / max(worst[~worst.isnan()].abs().max().item(), ROUNDING))
@@ -97,13 +97,13 @@ def theorem(_defense: str) -> Cells:
 
 def efficacy(dataset: str, defense: str, count: int, *, share: float = 1.0, recipe: str = "once") -> dict[str, object]:
     """The spec of adversarial training after so many iterations; seed and preset are left open."""
-    where = {"experiment": "adversarial_efficacy", "dataset": dataset, "defense": defense if count else "plain"}
+    where = {"kind": "adversarial_efficacy", "dataset": dataset, "defense": defense if count else "plain"}
     return where | {"iterations": count, "share": share, "recipe": recipe}
 
 
 def maps(dataset: str, defense: str, count: int, *, of: str = "gradient") -> dict[str, object]:
     """The spec of the maps after so many iterations; seed and preset are left open."""
-    where = {"experiment": "smoothness", "dataset": dataset, "defense": defense if count else "plain"}
+    where = {"kind": "smoothness", "dataset": dataset, "defense": defense if count else "plain"}
     return where | {"iterations": count, "map": of}
 
 

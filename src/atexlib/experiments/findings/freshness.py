@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ... import checks
-from ..engine import runs, store
-from ..engine.runs import EXPERIMENTS, Entry
+from ..engine.kinds import KINDS
+from ..engine.results import Entry, status
 
 STALE_NAMED = 3  # a badge names no more changes than this
 
@@ -16,7 +16,7 @@ STALE_NAMED = 3  # a badge names no more changes than this
 def table(entries: Iterable[Entry]) -> pd.DataFrame:
     """Every result in a row: preset, seed, device, date, wall time, and fresh or stale since which change."""
     rows = {
-        entry.name.removeprefix("cards/"): {
+        entry.name: {
             "preset": entry.preset,
             "seed": entry.seed,
             "device": entry.device,
@@ -33,16 +33,10 @@ def summary(entries: Iterable[Entry]) -> pd.DataFrame:
     """One row for each kind of result: how many, how many stale, presets, seeds, devices, dates and hours."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(_kind(entry.name), []).append(entry)
+        groups.setdefault(entry.kind, []).append(entry)
     return pd.DataFrame.from_dict({kind: _line(group) for kind, group in groups.items()}, orient="index").rename_axis(
         "kind"
     )
-
-
-def _kind(name: str) -> str:
-    """The experiment of a card; `nets` or `families` of a net."""
-    first, second, *_ = name.split("/")
-    return second if first == "cards" else first
 
 
 def _line(group: list[Entry]) -> dict[str, object]:
@@ -71,16 +65,15 @@ class Badge:
         return f'<span class="results-badge results-{kind}">{html.escape(self.text)}</span>'
 
 
-def badge(*experiments: str) -> Badge:
-    """Whether the cards of some experiments are fresh; put it at the top of a chapter that reads them.
+def badge(*kinds: str) -> Badge:
+    """Whether the results of some kinds are fresh; put it at the top of a chapter that reads them.
 
     Raises:
-        ValueError: an unknown experiment.
+        ValueError: an unknown kind.
     """
-    for name in experiments:
-        checks.one_of("experiment", name, EXPERIMENTS)
-    names = [name for name in store.names("cards", ".json") if _kind(name) in experiments]
-    entries = [runs.card_entry(name) for name in names]
+    for name in kinds:
+        checks.one_of("kind", name, KINDS)
+    entries = list(status(*kinds))
     stale = [entry for entry in entries if entry.stale_since]
     if not entries:
         return Badge("Result cards: none yet", fresh=False)

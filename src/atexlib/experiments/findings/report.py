@@ -6,21 +6,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ...maps.intervals import Interval, two_level
+from ..subjects import nets
 from . import verdicts
 from .claims import TABLE_EPS, Claim
 
-NAMES = {
-    "none": "none (beta-smoothing)",
-    "naive": "naive",
-    "atex": "ATEX",
-    "atex_ascent": "ATEX with ascent (ours)",
-    "plain": "plain training (control)",
-    "spearman": "Spearman",
-    "topk": "top-50",
-    "ssim": "SSIM",
-}
+METRICS = {"spearman": "Spearman", "kendall": "Kendall", "topk": "top-50", "lens_topk": "LENS top-50", "ssim": "SSIM"}
 
 MISSING = "not run"
+
+
+def label(name: object) -> str:
+    """How a table or figure names a defence or a measure; anything else by itself."""
+    for register in (nets.TREATED, nets.ITERATED):
+        if name in register:
+            return register[name].label
+    return METRICS.get(name, str(name))
 
 
 def text(interval: Interval | None) -> str:
@@ -40,7 +40,7 @@ def table(
     for row in rows[1]:
         cells = [{**spec, rows[0]: row, columns[0]: column} for column in columns[1]]
         values = [text(verdicts.mean(metric, **cell)) for cell in cells]
-        body[f"{NAMES.get(row, row)}{seeds(cells)}"] = dict(zip(columns[1], values, strict=True))
+        body[f"{label(row)}{seeds(cells)}"] = dict(zip(columns[1], values, strict=True))
     return pd.DataFrame(body).T.rename_axis(index=rows[0], columns=columns[0])
 
 
@@ -66,7 +66,7 @@ def trials(names: Sequence[str], *, dataset: str, seed: int = 0) -> pd.DataFrame
     """Accuracy and stability of variants on validation images, one seed; a row is missing where no card is."""
     rows = {}
     for name in names:
-        for card in verdicts.found(experiment="variants", dataset=dataset, variant=name, seed=seed):
+        for card in verdicts.found(kind="variants", dataset=dataset, variant=name, seed=seed):
             measured = {key: value.get("mean") for key, value in card["metrics"].items() if isinstance(value, dict)}
             kept = {key: value for key, value in measured.items() if not key.startswith("label")}
             rows[name] = {"accuracy": card["metrics"]["accuracy"], **kept}

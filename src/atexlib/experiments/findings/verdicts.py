@@ -1,32 +1,46 @@
 """What the cards say: numbers over seeds and images, paired differences, and verdicts by a rule fixed beforehand."""
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ... import checks
 from ...maps.intervals import Interval, two_level
-from ..engine.cards import Card
+from ..engine import store
+from ..engine.kinds import KINDS
 from ..engine.presets import PRESETS
-from ..engine.runs import grid, load
+from ..engine.results import Card, grid, load
 
 SEEDS = tuple(range(5))
 
 
+def in_order(kind: str) -> list[str]:
+    """The presets, that at which most cells of a kind were run first, whatever their seeds; the larger of two alike.
+
+    So a table whose cells were not all run at the largest preset stays at the one below, and compares like with like.
+    """
+    checks.one_of("kind", kind, KINDS)
+    names = [re.sub(r"-seed[0-9]+-", "-", Path(name).stem) for name in store.names(kind, KINDS[kind].suffix)]
+    cells = {preset: len({name for name in names if name.endswith(f"-{preset}")}) for preset in PRESETS}
+    return sorted(PRESETS, key=lambda preset: (cells[preset], list(PRESETS).index(preset)), reverse=True)
+
+
 def largest_preset(**spec: object) -> str | None:
-    """The largest preset at which there is a card of this spec, for any seed unless one is given; or None."""
-    have = [preset for preset in PRESETS if load(grid(**{"seed": SEEDS, **spec, "preset": preset}))]
-    return have[-1] if have else None
+    """The first preset, `in_order`, at which there is a card of this spec, for any seed unless it has one; or None."""
+    return common_preset([spec])
 
 
 def common_preset(specs: Iterable[dict[str, object]]) -> str | None:
-    """The largest preset at which each of these specs has a card, for any seed unless one is given; or None."""
+    """The first preset, `in_order`, at which each of these specs has a card, for any seed unless it has one; or None."""
     specs = list(specs)
-    have = [
-        preset for preset in PRESETS if all(load(grid(**{"seed": SEEDS, "preset": preset, **spec})) for spec in specs)
-    ]
-    return have[-1] if have else None
+
+    def has_all(preset: str) -> bool:
+        return all(load(grid(**{"seed": SEEDS, **spec, "preset": preset})) for spec in specs)
+
+    return next((preset for preset in in_order(specs[0]["kind"]) if has_all(preset)), None)
 
 
 def found(**spec: object) -> list[Card]:
