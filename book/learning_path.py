@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from atexlib import plotting
+from atexlib.show import style
 
 WIDTH, HEIGHT = 2.7, 0.62  # of a box
 COLOURS = {"foundations": "#dce6f2", "changed images": "#dff0e0", "changed models": "#fbe5d0", "practice": "#ece1f3"}
@@ -35,7 +35,7 @@ def place(number: int) -> tuple[float, float]:
 
 def main() -> None:
     """Draw a box for each chapter and an arrow for each chapter that another one needs."""
-    plotting.style()
+    style()
     plt.rcParams["svg.hashsalt"] = "learning path"  # the same file each time
     figure, ax = plt.subplots(figsize=(7, 6))
     for number, (title, part, *_, before, readers) in CHAPTERS.items():

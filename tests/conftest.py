@@ -1,21 +1,59 @@
 """Fixtures: a small smooth net in float64, its images, and every registered explainer and objective."""
 
+import itertools
+
 import pytest
 import torch
+from torch import nn
+from torchvision.models import vgg
 
 from atexlib import attack, data, explain, nets
-
-OBJECTIVES = {
-    "untargeted": lambda x: attack.Untargeted(k=10),
-    "targeted": lambda x: attack.Targeted.random_region(x, size=3),
-    "center_mass": lambda x: attack.CenterMass(),
-    "target_map": lambda x: attack.TargetMap(torch.rand(1, 1, *x.shape[2:], generator=seeded(5)).to(x)),
-    "distance": lambda x: attack.Distance(),
-}
 
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def objective_of(name, x, k=10):
+    """The instance of an objective that the register makes for these images."""
+    return attack.OBJECTIVES[name](x, k, seeded(5))
+
+
+def flat(net):
+    """All weights of a net in one row."""
+    return torch.cat([weight.detach().flatten() for weight in net.parameters()])
+
+
+def forty():
+    """Forty images of four classes: bright or dark, with more light above or below."""
+    x = torch.rand(40, 1, 8, 8, generator=seeded(4))
+    bright, above = x.mean((1, 2, 3)) > x.mean(), x[:, 0, :4].mean((1, 2)) > x[:, 0, 4:].mean((1, 2))
+    return x, bright.long() + 2 * above.long()
+
+
+def narrow_vgg(depth, classes, *, norm=False):
+    """A VGG of torchvision's of the published layers, an eighth as wide, with a small head: what costs is its head."""
+    with torch.device("meta"):
+        net = vgg.VGG(nn.Identity(), num_classes=classes, init_weights=False)
+    stages = [width if width == "M" else width // 8 for width in vgg.cfgs[{11: "A", 19: "E"}[depth]]]
+    net.features = vgg.make_layers(stages, batch_norm=norm)
+    sizes = (64 * 49, 32, 32, classes)
+    layers = [(nn.Linear(a, b), nn.ReLU(inplace=True), nn.Dropout()) for a, b in itertools.pairwise(sizes)]
+    net.classifier = nn.Sequential(*itertools.chain(*layers[:-1]), layers[-1][0])
+    return net
+
+
+FORTY = forty()
+FEW = {"eps": 0.1, "epochs": 2, "batch_size": 10}
+
+
+def curved():
+    """A curved net: weights enlarged so that maps and labels do change within a small ball."""
+    model = nets.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2.5)
+    return model.eval()
 
 
 @pytest.fixture
@@ -25,12 +63,7 @@ def x():
 
 @pytest.fixture
 def net():
-    """A curved net: weights enlarged so that maps and labels do change within a small ball."""
-    model = nets.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2)).double()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(2.5)
-    return model.eval()
+    return curved()
 
 
 @pytest.fixture(params=explain.EXPLAINERS)
@@ -38,9 +71,16 @@ def explainer(request):
     return explain.EXPLAINERS[request.param]
 
 
-@pytest.fixture(params=OBJECTIVES)
+@pytest.fixture(params=attack.OBJECTIVES)
 def objective(request, x):
-    return OBJECTIVES[request.param](x)
+    return objective_of(request.param, x)
+
+
+@pytest.fixture(scope="module")
+def base():
+    """A small net trained on the forty images; no test may change it."""
+    net = nets.ConvNet(side=8, width=4, hidden=12, classes=4, beta=4.0, generator=seeded(2))
+    return nets.fit(net, FORTY, epochs=8, batch_size=10, lr=1e-2).model
 
 
 @pytest.fixture(scope="module")
@@ -53,4 +93,4 @@ def digits():
 def trained(digits):
     """A small net trained on them; no test may change it."""
     net = nets.ConvNet(width=8, hidden=32, generator=seeded(1))
-    return nets.fit(net, (digits.images, digits.labels), epochs=6, batch_size=20, lr=3e-3).model
+    return nets.fit(net, digits, epochs=6, batch_size=20, lr=3e-3).model

@@ -6,7 +6,6 @@ from conftest import seeded
 from torch import nn
 
 from atexlib import explain, nets
-from atexlib.maps import shape
 
 pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients")
 
@@ -156,13 +155,6 @@ def test_explainers_work_on_nets_with_in_place_relus(x, explainer):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(108, 4)).double()
     assert explainer(net, x, create_graph=True).isfinite().all()
-
-
-def test_normalize():
-    maps = torch.tensor([[[[-4.0, 1], [2, 1]]], [[[0.0, 0], [0, 0]]]])
-    assert shape.normalize(maps)[0].flatten().tolist() == [1, 0.25, 0.5, 0.25]
-    assert shape.normalize(maps, by="l1")[0].flatten().tolist() == [0.5, 0.125, 0.25, 0.125]
-    assert not shape.normalize(maps)[1].any()
 
 
 def test_linear_net_by_hand():

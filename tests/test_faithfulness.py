@@ -6,35 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import seeded
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from atexlib import explain, judge, nets
-from atexlib.maps import shape
-
-
-def test_total_variation_of_simple_maps():
-    flat, dot, halves = torch.ones(1, 1, 6, 6), torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 6, 6)
-    dot[0, 0, 2, 3] = -7.0
-    halves[0, 0, :, :3] = 1
-    found = [shape.total_variation(maps).item() for maps in (flat, dot, halves)]
-    assert found == pytest.approx([0, 4, 6 / 18])
-
-
-@given(st.integers(0, 10**6), st.floats(0.01, 100))
-def test_total_variation_equals_a_loop_and_knows_no_scale(seed, scale):
-    maps = torch.randn(2, 2, 5, 4, generator=seeded(seed), dtype=torch.float64)
-    a = maps[0].abs().numpy() / maps[0].abs().sum().item()
-    expected = np.abs(np.diff(a, axis=1)).sum() + np.abs(np.diff(a, axis=2)).sum()
-    assert shape.total_variation(-scale * maps)[0].item() == pytest.approx(expected)
-    assert 0 <= expected <= 4
-
-
-def test_mass_on_a_mask():
-    maps = torch.tensor([[[[1.0, -3.0], [4.0, 2.0]]]])
-    assert shape.mass_on(maps, torch.tensor([[[[True, True], [False, False]]]])).item() == pytest.approx(0.4)
 
 
 class Logistic(nn.Module):

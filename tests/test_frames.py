@@ -3,6 +3,7 @@ import io
 import itertools
 import json
 import re
+import sys
 
 import matplotlib.pyplot as plt
 import pytest
@@ -95,6 +96,6 @@ def test_what_a_terminal_shows():
 
 
 def test_pictures_that_weigh_too_much_are_refused(monkeypatch):
-    monkeypatch.setattr("atexlib.frames.LIMIT", 1000)
+    monkeypatch.setattr(sys.modules[frames.__module__], "LIMIT", 1000)
     with pytest.raises(ValueError, match=r"6 pictures weigh \d{4,} bytes; draw fewer or smaller ones: 1000 at most"):
         made()

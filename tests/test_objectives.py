@@ -1,10 +1,8 @@
 import pytest
 import torch
 from conftest import seeded
-from scipy.ndimage import center_of_mass
 
 from atexlib import attack
-from atexlib.maps import shape
 
 
 def maps(seed, shape=(4, 1, 6, 7)):
@@ -36,13 +34,6 @@ def test_random_region_reaches_every_place():
     assert len(corners.unique()) == 25
     again = attack.Targeted.random_region(torch.zeros(4000, 1, 6, 6), size=2, generator=seeded()).mask
     assert torch.equal(mask, again)
-
-
-def test_center_of_mass_equals_scipys():
-    expected = torch.tensor([center_of_mass(m[0].abs().numpy()) for m in maps(0)])
-    torch.testing.assert_close(shape.center_of_mass(maps(0)), expected)
-    moved = attack.CenterMass()(maps(0))(maps(1))
-    torch.testing.assert_close(moved, (shape.center_of_mass(maps(1)) - expected).norm(dim=1))
 
 
 def test_distance_and_target_map_are_correlations():

@@ -7,10 +7,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from atexlib.experiments.runs import EXPERIMENTS
 
-from atexlib import explain
-from atexlib.experiments.engine import cards, store
+from atexlib import explain, files
+from atexlib.experiments import KINDS
+from atexlib.experiments.engine import kinds, store
 from atexlib.experiments.findings import claims, claims_fooling, claims_predictions, report, verdicts
 from atexlib.maps import Interval
 
@@ -25,11 +25,11 @@ def folder(tmp_path, monkeypatch):
 
 def write(values, *, preset="smoke", seed=0, **spec):
     spec = {**WHERE, **spec, "seed": seed, "preset": preset}
-    experiment = EXPERIMENTS[spec["experiment"]]
     metrics = {name: {"values": v} if isinstance(v, list) else v for name, v in values.items()}
     card = {"spec": spec, "metrics": metrics, "provenance": {"device": "cpu", "seconds": 1.0}}
-    path = store.place(cards.card_name(experiment, experiment.check(spec)))
-    store.write(path, lambda temporary: Path(temporary).write_text(json.dumps(card)))
+    kind, spec = kinds.check(spec)
+    path = store.place(kind.file(spec))
+    files.write(path, lambda temporary: Path(temporary).write_text(json.dumps(card)))
 
 
 def test_means_go_over_seeds_and_images_and_leave_out_what_is_missing():
@@ -50,6 +50,19 @@ def test_the_largest_preset_is_read():
     assert verdicts.mean("topk", **WHERE, defense="none", preset="smoke").mean == 0
 
 
+def test_a_preset_at_which_only_a_part_was_run_waits_for_the_rest():
+    """So the rows of a table stay alike: the larger preset is read once as many cells were run at it."""
+    for eps in (0.02, 0.06, 0.1):
+        write({"topk": [0.0, 0.0]}, defense="none", preset="reduced", eps=eps)
+    write({"topk": [1.0, 1.0]}, defense="none", preset="paper", eps=0.1)
+    write({"topk": [1.0, 1.0]}, defense="none", preset="paper", eps=0.1, seed=1)  # another seed is no other cell
+    assert verdicts.in_order("table")[:2] == ["reduced", "paper"]
+    assert verdicts.mean("topk", **WHERE, defense="none").mean == 0
+    for eps in (0.02, 0.06):
+        write({"topk": [1.0, 1.0]}, defense="none", preset="paper", eps=eps)
+    assert verdicts.mean("topk", **WHERE, defense="none").mean == 1
+
+
 def test_differences_are_paired_by_image_and_seed():
     base = torch.rand(50, generator=torch.Generator().manual_seed(0)).tolist()
     write({"topk": base}, defense="none")
@@ -63,7 +76,7 @@ def test_the_worst_over_attacks_is_taken_image_by_image():
     write({"topk": [0.9, 0.1]}, defense="none")
     write({"topk": [0.2, 0.8]}, defense="none", attack="targeted")
     attacks = [{"kind": "table", "attack": name} for name in ("untargeted", "targeted")]
-    where = {key: value for key, value in WHERE.items() if key not in ("attack", "experiment")}
+    where = {key: value for key, value in WHERE.items() if key not in ("attack", "kind")}
     assert report.worst("topk", attacks, **where, defense="none").mean == pytest.approx(0.15)
     attacks.append({"kind": "attacks", "attack": "noise"})
     assert report.worst("topk", attacks, **where, defense="none") is None
@@ -119,8 +132,8 @@ def test_times_are_compared_repeat_by_repeat():
         seconds |= {f"naive, {count}": [6 * growth, 6.6 * growth] for count in (1, 8)}
         spec = {"kind": "cost", "side": side, "seed": 0, "preset": "smoke"}
         card = {"spec": spec, "metrics": {"seconds": seconds}, "provenance": {"device": "cpu"}}
-        path = store.place(cards.card_name(EXPERIMENTS["cost"], spec))
-        store.write(path, lambda temporary, card=card: Path(temporary).write_text(json.dumps(card)))
+        path = store.place(KINDS["cost"].file(spec))
+        files.write(path, lambda temporary, card=card: Path(temporary).write_text(json.dumps(card)))
     faster = claims.CLAIMS["T4"].cells("atex")
     assert faster["14 pixels, 1 samples"].mean == pytest.approx(1)
     assert verdicts.verdict(faster.values()) == "reproduced"
@@ -167,11 +180,11 @@ def predictions(value, *, seeds=(0, 1), kinds=("atex", "plain", "naive", "atex_a
 
 
 def put(kind, metrics, **spec):
-    experiment = EXPERIMENTS[kind]
-    spec = {"kind": kind, **{key: spec[key] for key in experiment.keys if key in spec}, "preset": "smoke"}
+    spec = {"kind": kind, **{key: spec[key] for key in KINDS[kind].keys if key in spec}, "preset": "smoke"}
     card = {"spec": spec, "metrics": {k: {"values": v} for k, v in metrics.items()}, "provenance": {"device": "cpu"}}
-    path = store.place(cards.card_name(experiment, experiment.check(spec)))
-    store.write(path, lambda temporary: Path(temporary).write_text(json.dumps(card)))
+    kind, spec = kinds.check(spec)
+    path = store.place(kind.file(spec))
+    files.write(path, lambda temporary: Path(temporary).write_text(json.dumps(card)))
 
 
 def rising(defense, count):

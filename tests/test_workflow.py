@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from atexlib import data, experiments
-from atexlib.experiments import PRESETS
-from atexlib.experiments.engine import cards, runs
-from atexlib.experiments.subjects import nets
+from atexlib.experiments.engine import results
+from atexlib.experiments.engine.kinds import check
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "workflow"
-CARDS = ROOT / "src/atexlib/results/cards"
+RESULTS = ROOT / "src/atexlib/results"
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile"), "--cores", "2"]
 CELL = {
     "kind": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0,
@@ -71,15 +71,15 @@ def plan(folder, *, eps, **cell):
     """How many jobs of each rule a sweep would run."""
     told = sweep(folder, "--dry-run", eps=eps, **cell)
     assert told.returncode == 0, told.stderr
-    counts = re.findall(r"^(card|net|family|chapter) +(\d+)$", told.stdout + told.stderr, flags=re.M)
+    counts = re.findall(r"^(result|chapter) +(\d+)$", told.stdout + told.stderr, flags=re.M)
     return {rule: int(count) for rule, count in counts}
 
 
-def made(results):
+def made(folder):
     """The cards that are there, whole, each with what tells one writing of it from the next."""
     found = {}
-    for path in results.glob("cards/table/*"):
-        assert cards.read(path)["metrics"]["spearman"]["mean"] <= 1
+    for path in folder.glob("table/*"):
+        assert results.read(path)["metrics"]["spearman"]["mean"] <= 1
         found[path.name] = (path.stat().st_ino, path.stat().st_mtime_ns)
     return found
 
@@ -97,8 +97,8 @@ def half_written(results):
 
 def test_what_is_there_is_not_planned_and_another_eps_plans_its_own_cells(folder):
     assert plan(folder, eps=[0.1]) == {}
-    assert plan(folder, eps=[0.1, 0.05, 0.02]) == {"card": 2}
-    assert plan(folder, eps=[0.1], seed=[0, 1], defense=["none", "atex"]) == {"card": 3, "net": 3}
+    assert plan(folder, eps=[0.1, 0.05, 0.02]) == {"result": 2}
+    assert plan(folder, eps=[0.1], seed=[0, 1], defense=["none", "atex"]) == {"result": 6}  # and of them three nets
 
 
 def test_the_whole_sweep_can_be_planned(tmp_path):
@@ -107,16 +107,20 @@ def test_the_whole_sweep_can_be_planned(tmp_path):
     told = subprocess.run(run, env=environment(tmp_path / "results"), capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     counts = dict(re.findall(r"^(\w+) +(\d+)$", told.stdout + told.stderr, flags=re.M))
-    assert int(counts["card"]) > 400
-    assert int(counts["net"]) == 19  # two data sets, three seeds, three defences; and one of ATEX with ascent
-    assert int(counts["family"]) == 14  # three nets, two seeds, squares and canvases; and one net for colours
+    config = yaml.safe_load((WORKFLOW / "sweep.yaml").read_text())
+    cells = sum(len(experiments.grid(**axes)) for axes in config["sweep"])
+    # Two data sets, three seeds, three defences, and ATEX with ascent; of the families three nets, two seeds, squares
+    # and canvases, and two nets for colours.
+    assert int(counts["result"]) == cells + 19 + 14
 
 
 def test_the_sweep_makes_every_card_that_is_committed():
     config = yaml.safe_load((WORKFLOW / "sweep.yaml").read_text())
     specs = (spec for axes in config["sweep"] for spec in experiments.grid(**{"preset": config["preset"], **axes}))
-    planned = {cards.card_name(*runs.check(spec)) for spec in specs}
-    assert {f"cards/{path.relative_to(CARDS)}" for path in CARDS.rglob("*.json")} <= planned
+    planned = {kind.file(spec) for kind, spec in map(check, specs)}
+    committed = {path.relative_to(RESULTS).as_posix() for path in RESULTS.glob("*/*-reduced.json")}
+    assert len(committed) > 600
+    assert committed <= planned
 
 
 def test_a_wrong_sweep_stops_before_any_work_and_names_what_is_known(tmp_path):
@@ -127,90 +131,90 @@ def test_a_wrong_sweep_stops_before_any_work_and_names_what_is_known(tmp_path):
 
 
 def test_a_sweep_that_is_killed_goes_on_where_it_was(folder):
-    eps, results = [0.1, 0.05, 0.02], folder / "results"
-    before = made(results)
+    eps, kept = [0.1, 0.05, 0.02], folder / "results"
+    before = made(kept)
     run = subprocess.Popen(
-        command(folder, "--cores", "1", eps=eps), env=environment(results), stderr=subprocess.DEVNULL,
+        command(folder, "--cores", "1", eps=eps), env=environment(kept), stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
-    wait_for(lambda: len(list(results.glob("cards/table/*.json"))) == 2 or run.poll() is not None)
+    wait_for(lambda: len(list(kept.glob("table/*.json"))) == 2 or run.poll() is not None)
     os.killpg(run.pid, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
-    left = made(results)
+    left = made(kept)
     assert len(left) == 2
     assert before.items() <= left.items()
     assert sweep(folder, "--unlock", eps=eps).returncode == 0
     done = sweep(folder, eps=eps)
     assert done.returncode == 0, done.stderr
-    assert len(made(results)) == 3
-    assert left.items() <= made(results).items()
-    assert half_written(results) == []
+    assert len(made(kept)) == 3
+    assert left.items() <= made(kept).items()
+    assert half_written(kept) == []
 
 
 def test_a_full_disk_loses_nothing(folder):
-    results = folder / "results"
-    before = made(results)
+    kept = folder / "results"
+    before = made(kept)
     run = [sys.executable, "-m", "atexlib", "run", "table", "--preset", "smoke"]
     cell = {**CELL, "eps": 0.05}
-    run += [part for key, value in cell.items() if key != "experiment" for part in (f"--{key}", str(value))]
+    run += [part for key, value in cell.items() if key != "kind" for part in (f"--{key}", str(value))]
     told = subprocess.run(
-        run, env=environment(results), capture_output=True, text=True, timeout=LIMIT, check=False,
+        run, env=environment(kept), capture_output=True, text=True, timeout=LIMIT, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
     )  # fmt: skip
     assert told.returncode != 0
     assert "File too large" in told.stderr
-    assert made(results) == before
-    assert half_written(results) == []
-    assert subprocess.run(run, env=environment(results), capture_output=True, check=True, timeout=LIMIT)
-    assert len(made(results)) == 2
+    assert made(kept) == before
+    assert half_written(kept) == []
+    assert subprocess.run(run, env=environment(kept), capture_output=True, check=True, timeout=LIMIT)
+    assert len(made(kept)) == 2
 
 
 def test_a_corrupt_card_is_made_anew_and_no_other(folder):
-    results = folder / "results"
-    (results / "cards/table/digits-untargeted-none-eps0.1-seed0-smoke.json").write_text("{")
-    assert plan(folder, eps=[0.1]) == {"card": 1}
+    kept = folder / "results"
+    (kept / "table/digits-untargeted-none-eps0.1-seed0-smoke.json").write_text("{")
+    assert plan(folder, eps=[0.1]) == {"result": 1}
     assert sweep(folder, eps=[0.1]).returncode == 0
-    assert len(made(results)) == 1
+    assert len(made(kept)) == 1
     assert plan(folder, eps=[0.1]) == {}
 
 
 def test_a_stale_card_is_made_anew_unless_that_is_not_wanted(folder):
-    (path,) = (folder / "results/cards/table").glob("*.json")
-    card = cards.read(path)
-    card["provenance"]["code"]["metrics.spearman"] = "another"
+    (path,) = (folder / "results/table").glob("*.json")
+    card = results.read(path)
+    card["provenance"]["settings"]["k"] = 49
     path.write_text(json.dumps(card))
     assert plan(folder, eps=[0.1], stale=False) == {}
-    assert plan(folder, eps=[0.1]) == {"card": 1}
+    assert plan(folder, eps=[0.1]) == {"result": 1}
     assert sweep(folder, eps=[0.1]).returncode == 0
-    assert cards.read(path)["provenance"]["code"]["metrics.spearman"] != "another"
+    assert results.read(path)["provenance"]["settings"]["k"] == 50
 
 
 def test_a_stale_net_is_trained_anew_and_the_cards_on_it_are_made_anew(folder):
-    (path,) = (folder / "results/nets").iterdir()
-    facts = nets.net_facts(path)
-    facts["code"]["training.fit"] = "another"
-    nets.save_net(nets.load_net(path), path, facts)
-    assert plan(folder, eps=[0.1, 0.05], defense=["none", "naive"]) == {"net": 2, "card": 4}
+    (path,) = (folder / "results/undefended").iterdir()
+    card = results.read(path)
+    card["provenance"]["version"] = 0
+    save_file(load_file(path), path, metadata={"result": json.dumps(card)})
+    assert plan(folder, eps=[0.1, 0.05], defense=["none", "naive"]) == {"result": 6}
     assert sweep(folder, eps=[0.1]).returncode == 0
     assert plan(folder, eps=[0.1]) == {}
 
 
 def test_two_sweeps_at_once_run_nothing_twice(tmp_path):
     """They begin with nothing, so both want the net as well."""
-    results, seen, both = tmp_path / "results", set(), []
+    kept, seen, both = tmp_path / "results", set(), []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         run = command(tmp_path / name, eps=[0.1, 0.05, 0.02])
-        both.append(subprocess.Popen(run, env=environment(results), stderr=subprocess.PIPE, text=True))
+        both.append(subprocess.Popen(run, env=environment(kept), stderr=subprocess.PIPE, text=True))
 
     def ended():
-        for path in [*results.glob("cards/table/[!.]*"), *results.glob("nets/[!.]*")]:
+        for path in [*kept.glob("table/[!.]*"), *kept.glob("undefended/[!.]*")]:
             seen.add((path.name, path.stat().st_ino))
         return all(run.poll() is not None for run in both)
 
     wait_for(ended)
     assert [run.returncode for run in both] == [0, 0], [run.stderr.read() for run in both]
-    assert len(made(results)) == 3
+    assert len(made(kept)) == 3
     assert len(seen) == 4  # three cards and the net, each written once
 
 
@@ -241,5 +245,5 @@ def test_parameter_files_hold_what_a_chapter_takes(path):
         assert set(yaml.safe_load((WORKFLOW / "profiles/gpu/sweep.yaml").read_text())) <= set(parameters)
         return
     assert set(parameters) <= {"preset", "dataset", "device", "seed", "recompute"}
-    assert parameters["preset"] in PRESETS
+    assert parameters["preset"] in experiments.PRESETS
     assert parameters.get("dataset", "auto") in ("auto", *data.DATASETS)

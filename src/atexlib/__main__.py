@@ -9,6 +9,7 @@ from . import checks, experiments
 from .experiments import KINDS
 from .experiments.engine import canary, results, store
 
+NUMBERS = {int: "a whole number", float: "a number above 0"}
 RECOMPUTE = {None: False, "all": True, "stale": "stale"}
 
 
@@ -45,15 +46,15 @@ def _run(options: argparse.Namespace) -> None:
     specs = experiments.grid(kind=options.kind, **{key: getattr(options, key) for key in KINDS[options.kind].keys})
     for spec in specs:
         checks.count("--seed", spec["seed"], low=0)
-    experiments.run_all(specs, recompute=RECOMPUTE[options.recompute], device=results.devices(options.device))
+    device = results.devices(options.device)
+    print(*experiments.run_all(specs, recompute=RECOMPUTE[options.recompute], device=device), sep="\n")
 
 
 def _list(_options: argparse.Namespace) -> None:
     for name, kind in KINDS.items():
         print(f"{name}, version {kind.version}: {len(store.names(name, kind.suffix))} results")
         for key, allowed in kind.keys.items():
-            words = {int: "a whole number", float: "a number above 0"}.get(allowed) or " | ".join(map(str, allowed))
-            print(f"  --{key}: {words}")
+            print(f"  --{key}: {NUMBERS[allowed] if allowed in (int, float) else ' | '.join(allowed)}")
 
 
 def _status(_options: argparse.Namespace) -> None:

@@ -10,7 +10,14 @@ NORMS = ("linf", "l2")
 
 @dataclass(frozen=True)
 class Ball:
-    """All images within `eps` of the centres (B, C, H, W) in `norm`, and within `bounds`."""
+    """All images within `eps` of the centres (B, C, H, W) in `norm`, and within `bounds`.
+
+    >>> import torch
+    >>> from atexlib import attack
+    >>> ball = attack.Ball(torch.full((1, 1, 1, 3), 0.5), 0.25, "linf", (0, 1))
+    >>> ball.project(torch.tensor([[[[0.0, 0.5, 0.6]]]])).flatten()
+    tensor([0.2500, 0.5000, 0.6000])
+    """
 
     center: Tensor
     eps: float

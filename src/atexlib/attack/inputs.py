@@ -18,7 +18,14 @@ from .objectives import Objective, of_rows
 
 @dataclass(frozen=True, eq=False)
 class Manipulation:
-    """What a manipulation found, one entry an image."""
+    """What a manipulation found, one entry an image.
+
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> attack.manipulate(net, x, attack.Distance(), eps=0.1, steps=2).x.shape
+    torch.Size([2, 1, 8, 8])
+    """
 
     x: Tensor
     """Manipulated images (B, C, H, W)."""

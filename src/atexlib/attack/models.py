@@ -23,7 +23,14 @@ CHUNK = 100  # images explained at once where no graph is kept
 
 @dataclass(frozen=True)
 class Fooled:
-    """A fooled net, and how it came about."""
+    """A fooled net, and how it came about.
+
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> attack.fool(net, (x, torch.tensor([0, 1])), steps=1).stopped
+    False
+    """
 
     model: nn.Module
     history: list[dict[str, float]]
@@ -57,6 +64,13 @@ def fool(
     """Fine-tune a copy of a net: cross entropy plus `weight` times a loss that asks for wrong explanations.
 
     The net stays in eval mode, so the statistics of batch norm are frozen. Adam.
+
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> fooled = attack.fool(net, (x, torch.tensor([0, 1])), loss="topk", explainer="gradient", steps=2)
+    >>> [entry["step"] for entry in fooled.history]
+    [0, 2]
 
     Args:
         model: trained net that returns logits (B, C); it stays as it was.
@@ -157,7 +171,14 @@ def shown_maps(
     classes: tuple[int, int] | None = None,
     create_graph: bool = False,
 ) -> Maps:
-    """Heat maps of the labels' classes (B, 1, h, w), or of two given classes (B, 2, h, w)."""
+    """Heat maps of the labels' classes (B, 1, h, w), or of two given classes (B, 2, h, w).
+
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> attack.shown_maps(net, x, torch.tensor([0, 1]), explainer="lrp").shape
+    torch.Size([2, 1, 8, 8])
+    """
     checks.batch("x", x)
     checks.labels("labels", labels, size=len(x))
     return _maps_and_peaks(
@@ -200,6 +221,12 @@ def success(
 ) -> Mapping[str, Tensor]:
     """Did fooling work on these images? One value an image (B,) for each measure.
 
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> attack.success(net, net, x, torch.tensor([0, 1]), loss="topk", explainer="gradient")["success"]
+    tensor([False, False])
+
     Args:
         model: the net before.
         fooled: the net after.
@@ -225,7 +252,14 @@ def success(
 
 
 def judged(before: Maps, after: Maps, *, loss: str) -> Mapping[str, Tensor]:
-    """What `success` gives, of heat maps before and after, in [0, 1]: (B, 1, h, w), or (B, 2, h, w) for `active`."""
+    """What `success` gives, of heat maps before and after, in [0, 1]: (B, 1, h, w), or (B, 2, h, w) for `active`.
+
+    >>> import torch
+    >>> from atexlib import attack
+    >>> before = torch.rand(2, 1, 8, 8)
+    >>> attack.judged(before, 0.2 * before, loss="topk")["success"]
+    tensor([True, True])
+    """
     checks.one_of("loss", loss, LOSSES)
     checks.batch("before", before)
     checks.batch("after", after)

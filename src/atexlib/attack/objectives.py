@@ -25,6 +25,16 @@ def objective(name: str, *, default: Default) -> Callable[[type], type]:
     `default(images, k, generator)` makes the instance that tables, audits and tests take for these images (B, C, H, W):
     `k` entries of a map count as its top, random choices are drawn from the generator. A class whose instances hold a
     tensor for each image has a method `of_rows(rows)` that gives the instance for some of them.
+
+    >>> import dataclasses
+    >>> from atexlib import attack
+    >>> @attack.objective("fade", default=lambda images, k, generator: Fade())
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Fade:
+    ...     def __call__(self, clean_map):
+    ...         return lambda maps: -maps.abs().sum((1, 2, 3))
+    >>> attack.OBJECTIVES.pop("fade")(None, 5, None)
+    Fade()
     """
 
     def enter(kind: type) -> type:
@@ -45,7 +55,14 @@ def available() -> tuple[str, ...]:
 
 
 def of_rows(chosen: Objective, rows: Tensor) -> Objective:
-    """The objective for the images of these numbers (N,) alone."""
+    """The objective for the images of these numbers (N,) alone.
+
+    >>> import torch
+    >>> from atexlib import attack
+    >>> square = attack.Targeted.random_region(torch.rand(4, 1, 8, 8), size=3)
+    >>> attack.of_rows(square, torch.tensor([0, 2])).mask.shape
+    torch.Size([2, 1, 8, 8])
+    """
     return chosen.of_rows(rows) if hasattr(chosen, "of_rows") else chosen
 
 
@@ -78,6 +95,12 @@ class Targeted:
 
     `mask` has the shape (B, 1, H, W), or another of four axes that broadcasts to the maps', and is true (1) on the
     pixels to highlight.
+
+    >>> import torch
+    >>> from atexlib import attack
+    >>> top = torch.tensor([[[[1, 1], [0, 0]]]])
+    >>> attack.Targeted(top)(torch.ones(1, 1, 2, 2))(torch.tensor([[[[3.0, 3.0], [1.0, 1.0]]]]))
+    tensor([0.7500])
 
     Source: Tang et al. 2022, section 3.
     """
@@ -117,6 +140,12 @@ class Targeted:
 class CenterMass:
     """Move the map's centre of mass as far as possible: its Euclidean distance from the clean one, in pixels.
 
+    >>> import torch
+    >>> from atexlib import attack
+    >>> maps = torch.eye(4)[:, None, None]  # four maps of one row, each with one pixel
+    >>> attack.CenterMass()(maps[:1])(maps)
+    tensor([0., 1., 2., 3.])
+
     Source: Ghorbani et al. 2019 (mass-centre attack).
     """
 
@@ -133,6 +162,12 @@ class TargetMap:
     """Make the map look like a given one: the correlation of the absolute values with it, in [-1, 1].
 
     `map` has the shape (B, C, H, W) or (1, C, H, W).
+
+    >>> import torch
+    >>> from atexlib import attack
+    >>> wanted = torch.rand(1, 1, 8, 8)
+    >>> attack.TargetMap(wanted)(torch.rand(1, 1, 8, 8))(3 * wanted).round(decimals=3)
+    tensor([1.])
 
     Source: after Dombrowski et al. 2019, who minimise the squared error of normalised maps; a correlation has no scale
     to choose.
@@ -158,7 +193,14 @@ class TargetMap:
 @objective("distance", default=lambda images, k, generator: Distance())
 @dataclass(frozen=True)
 class Distance:
-    """Make the map unlike the clean one, in any way: one minus the correlation of the absolute values, in [0, 2]."""
+    """Make the map unlike the clean one, in any way: one minus the correlation of the absolute values, in [0, 2].
+
+    >>> import torch
+    >>> from atexlib import attack
+    >>> maps = torch.eye(3)[:2, None, None]  # two maps of one row, each with one pixel
+    >>> attack.Distance()(maps)(maps.flip(0))
+    tensor([1.5000, 1.5000])
+    """
 
     def __call__(self, clean_map: Tensor) -> Score:
         """Score by the distance from the clean map."""

@@ -14,6 +14,12 @@ BATCH = 250
 def loss_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     """Gradient of each image's cross entropy by the image: the direction of FGSM before its sign is taken.
 
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> attack.loss_gradient(net, x, torch.tensor([0, 1])).shape
+    torch.Size([2, 1, 8, 8])
+
     Args:
         model: net that returns logits (B, C).
         x: images (B, C, H, W).
@@ -32,6 +38,13 @@ def fgsm(
     model: nn.Module, x: Tensor, labels: Tensor, *, eps: float, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Tensor:
     """Fast gradient sign method: one step of `eps` along the sign of the loss gradient, clipped to the bounds.
+
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> z = attack.fgsm(net, x, torch.tensor([0, 1]), eps=0.1)
+    >>> bool((z - x).abs().max() <= 0.1)
+    True
 
     Args:
         model: net that returns logits (B, C).
@@ -73,6 +86,14 @@ def pgd(
 
     The margin is the label's logit minus the largest other one, so if any iterate is misclassified, what is returned
     is. The first start is x itself, each other one a random corner of the ball.
+
+    >>> import torch
+    >>> from atexlib import attack, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> y = torch.tensor([0, 1])
+    >>> z = attack.pgd(net, x, y, eps=0.1, steps=5)
+    >>> bool((attack.margin(net(z), y) <= attack.margin(net(x), y)).all())
+    True
 
     Args:
         model: net that returns logits (B, C).
@@ -126,7 +147,13 @@ def _descend(
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """The label's logit minus the largest other one (B,), from logits (B, C): below 0 where the prediction is wrong."""
+    """The label's logit minus the largest other one (B,), from logits (B, C): below 0 where the prediction is wrong.
+
+    >>> import torch
+    >>> from atexlib import attack
+    >>> attack.margin(torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]]), torch.tensor([0, 1]))
+    tensor([ 1., -2.])
+    """
     own = F.one_hot(labels.to(logits.device).long(), logits.shape[1]).bool()
     return logits[own] - logits.masked_fill(own, -torch.inf).amax(1)
 

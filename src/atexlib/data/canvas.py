@@ -10,6 +10,11 @@ from .. import checks
 def padded(images: Tensor, side: int = 32) -> Tensor:
     """Images (B, C, H, W) in the middle of black squares (B, C, side, side).
 
+    >>> import torch
+    >>> from atexlib import data
+    >>> data.padded(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 1, 32, 32])
+
     Raises:
         ValueError: images that are larger than that, or of a wrong shape or type.
     """
@@ -23,7 +28,13 @@ def padded(images: Tensor, side: int = 32) -> Tensor:
 
 
 def singles(images: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Each image (B, C, H, W) in the left or the right half, by chance, of a black canvas (B, C, H, 2 W)."""
+    """Each image (B, C, H, W) in the left or the right half, by chance, of a black canvas (B, C, H, 2 W).
+
+    >>> import torch
+    >>> from atexlib import data
+    >>> data.singles(torch.rand(2, 1, 8, 8)).shape
+    torch.Size([2, 1, 8, 16])
+    """
     checks.batch("images", images)
     generator = checks.generator(generator)
     right = (torch.rand(len(images), generator=generator) < 0.5).to(images.device).view(-1, 1, 1, 1)
@@ -35,6 +46,11 @@ def pairs(images: Tensor, labels: Tensor, classes: tuple[int, int]) -> Tensor:
     """Canvases (N, C, H, 2 W) that hold an image of each of two classes; the first class is left and right by turns.
 
     Each image is used once, in the order of the batch; what is left over of the larger class is not used.
+
+    >>> import torch
+    >>> from atexlib import data
+    >>> data.pairs(torch.rand(5, 1, 8, 8), torch.tensor([3, 5, 3, 3, 5]), (3, 5)).shape
+    torch.Size([2, 1, 8, 16])
 
     Raises:
         ValueError: two equal classes; a class of which there is no image.

@@ -19,6 +19,17 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
 
     Each picture is turned to RGB, its shorter side is resized to `size`, and the centre square is kept.
 
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from atexlib import data
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "cat").mkdir()
+    ...     Image.new("RGB", (9, 6)).save(Path(folder) / "cat" / "tom.png")
+    ...     found = data.load_folder(folder, size=4)
+    >>> found.images.shape, found.classes
+    (torch.Size([1, 3, 4, 4]), ('cat',))
+
     Args:
         path: the folder of the class folders (so `.../train`, not its parent).
         size: side of the images, in pixels.

@@ -17,7 +17,13 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, C, H, W), float32 in [0, 1], with their labels (N,), the data set's name and its classes' names."""
+    """Images (N, C, H, W), float32 in [0, 1], with their labels (N,), the data set's name and its classes' names.
+
+    >>> from atexlib import data
+    >>> few = data.load("digits", "test").first(3)
+    >>> few.images.shape, few.labels
+    (torch.Size([3, 1, 28, 28]), tensor([3, 0, 7]))
+    """
 
     images: Tensor
     labels: Tensor
@@ -40,7 +46,12 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that `load` knows."""
+    """A data set that `load` knows.
+
+    >>> from atexlib import data
+    >>> data.DATASETS["digits"].title, data.DATASETS["digits"].shape
+    ("scikit-learn's digits", (1, 28, 28))
+    """
 
     read: Callable[[str, Path], ImageSet]
     """Called as `read(split, root)`."""
@@ -59,7 +70,15 @@ DATASETS: dict[str, Dataset] = {}
 def dataset(
     name: str, *, title: str, shape: tuple[int, int, int], classes: int, fingerprint: str
 ) -> Callable[[Callable[[str, Path], ImageSet]], Callable[[str, Path], ImageSet]]:
-    """Enter the decorated function `read(split, root) -> ImageSet` in the register of data sets."""
+    """Enter the decorated function `read(split, root) -> ImageSet` in the register of data sets.
+
+    >>> from atexlib import data
+    >>> @data.dataset("none", title="no images", shape=(1, 8, 8), classes=2, fingerprint="0")
+    ... def none(split, root):
+    ...     raise ValueError("there are none.")
+    >>> data.DATASETS.pop("none").title
+    'no images'
+    """
 
     def enter(read: Callable[[str, Path], ImageSet]) -> Callable[[str, Path], ImageSet]:
         DATASETS[name] = Dataset(read, title, shape, classes, fingerprint)

@@ -197,7 +197,14 @@ def smooth_maps(
     batch_size: int = 25,
     progress: bool = False,
 ) -> Tensor:
-    """SmoothGrad maps (N, C, H, W) of a frozen net at all images, of the classes it predicts: phi of Eq. 5."""
+    """SmoothGrad maps (N, C, H, W) of a frozen net at all images, of the classes it predicts: phi of Eq. 5.
+
+    >>> import torch
+    >>> from atexlib import defend, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> defend.smooth_maps(net, x, samples=4).shape
+    torch.Size([2, 1, 8, 8])
+    """
     checks.batch("images", images)
     checks.count("batch_size", batch_size)
     device = next(model.parameters(), images).device
@@ -212,6 +219,12 @@ def smooth_maps(
 
 def distillation(logits: Tensor, wanted: Tensor, *, temperature: float) -> Tensor:
     """L of Eq. 4: `T^2 KL(softmax(wanted / T) || softmax(logits / T))`, logits (B, C) to (B,).
+
+    >>> import torch
+    >>> from atexlib import defend
+    >>> logits = torch.tensor([[2.0, 1.0], [0.0, 0.0]])
+    >>> defend.distillation(logits, logits, temperature=4.0)
+    tensor([0., 0.])
 
     Source: Hinton et al. 2015, who scale by T^2 so that its gradient keeps its size.
     """

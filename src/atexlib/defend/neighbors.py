@@ -17,6 +17,13 @@ def along(
 ) -> Tensor:
     """Move each image along its explanation: x_i = x + delta1 phi / ||phi||, delta1 uniform in [-radius, radius].
 
+    >>> import torch
+    >>> from atexlib import defend
+    >>> x, phi = torch.rand(2, 3, 1, 8, 8)
+    >>> z = defend.along(x, phi, radius=0.1)
+    >>> bool((z - x).abs().max() < 0.101)
+    True
+
     Args:
         x: images (B, C, H, W).
         phi: their explanations, same shape; where phi is zero the image stays.
@@ -47,6 +54,13 @@ def orthogonal(
     """Move each image orthogonally to its explanation: x_p = x_i + phi_perp, <phi, phi_perp> = 0.
 
     phi_perp = u - <phi, u> phi / ||phi||_2^2 with u uniform in each pixel.
+
+    >>> import torch
+    >>> from atexlib import defend
+    >>> x, phi = torch.rand(2, 3, 1, 8, 8)
+    >>> shift = defend.orthogonal(x, phi, radius=0.1) - x
+    >>> torch.allclose((shift * phi).sum((1, 2, 3)), torch.zeros(3), atol=1e-5)
+    True
 
     Args:
         x: images x_i (B, C, H, W).
@@ -86,6 +100,13 @@ def orthogonal_ascent(
     Not part of the paper, which draws the direction at random. From a random start of `orthogonal`; no pixel moves by
     more than `radius`, up to rounding.
 
+    >>> import torch
+    >>> from atexlib import defend
+    >>> x, phi = torch.rand(2, 3, 1, 8, 8)
+    >>> z = defend.orthogonal_ascent(lambda z: z.square().sum((1, 2, 3)), x, phi, radius=0.1, steps=2)
+    >>> bool((z.square().sum((1, 2, 3)) > x.square().sum((1, 2, 3))).all())
+    True
+
     Args:
         loss: images (B, C, H, W) -> (B,), differentiable.
         x: images x_i.
@@ -109,7 +130,13 @@ def orthogonal_ascent(
 
 
 def remove_component(u: Tensor, phi: Tensor) -> Tensor:
-    """The part of u (B, C, H, W) that is orthogonal to phi: u - <phi, u> phi / ||phi||_2^2, image by image."""
+    """The part of u (B, C, H, W) that is orthogonal to phi: u - <phi, u> phi / ||phi||_2^2, image by image.
+
+    >>> import torch
+    >>> from atexlib import defend
+    >>> defend.remove_component(torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[[[0.0, 2.0]]]]))
+    tensor([[[[3., 0.]]]])
+    """
     unit = _unit(phi, "l2")
     return u - (u * unit).sum((1, 2, 3), keepdim=True) * unit
 

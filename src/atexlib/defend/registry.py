@@ -10,7 +10,12 @@ Trainer = Callable[..., Fitted]
 
 @dataclass(frozen=True)
 class Defense:
-    """A trainer with the settings under which tables and nets know it."""
+    """A trainer with the settings under which tables and nets know it.
+
+    >>> from atexlib import defend
+    >>> defend.DEFENSES["naive"].label, defend.DEFENSES["naive"].takes_maps
+    ('naive', False)
+    """
 
     train: Trainer
     """Called as `train(model, data, *, epochs, ..., **settings)`."""
@@ -54,7 +59,7 @@ def available() -> tuple[str, ...]:
     """The names of all defences.
 
     >>> from atexlib import defend
-    >>> defend.available()
-    ('naive', 'atex', 'atex_ascent')
+    >>> sorted(defend.available())
+    ['atex', 'atex_ascent', 'naive']
     """
     return tuple(DEFENSES)

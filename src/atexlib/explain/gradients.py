@@ -60,6 +60,12 @@ def gradient(
 def gradient_x_input(model: nn.Module, x: Tensor, target: Target = None, *, create_graph: bool = False) -> Tensor:
     """Gradient times input, x * d f_c / d x: arguments, shapes and errors as for `gradient`, units of logit.
 
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> torch.equal(explain.gradient_x_input(net, x), x * explain.gradient(net, x))
+    True
+
     Source: Shrikumar et al. 2017; Ancona et al. 2018.
     """
     checks.batch("x", x)
@@ -80,6 +86,12 @@ def grad_cam(
     """Grad-CAM: a layer's channels, weighted by their mean gradients, summed and enlarged to the image's size.
 
     The final ReLU of the paper is left to the caller (`map.relu()`), as all maps here are raw and signed.
+
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> explain.grad_cam(net, x, 3, layer="conv1").shape
+    torch.Size([2, 1, 8, 8])
 
     Args:
         model: net that returns logits (B, C).
@@ -186,6 +198,12 @@ def smoothgrad(
     All images of a batch get the same draws of noise, so that a map does not depend on its neighbours in the batch. The
     noisy copies are not clipped.
 
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> explain.smoothgrad(net, x, samples=4, sigma=0.1).shape
+    torch.Size([2, 1, 8, 8])
+
     Args:
         model: net that returns logits (B, C).
         x: images (B, C, H, W), floats.
@@ -229,6 +247,13 @@ def integrated_gradients(
     """Integrated gradients: (x - x0) times the mean gradient on the straight line from the baseline x0 to x.
 
     The integral is a Gauss-Legendre sum. The entries sum to f_c(x) - f_c(x0) as far as it is exact (completeness).
+
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> change = (net(x) - net(0 * x))[:, 3]
+    >>> torch.allclose(explain.integrated_gradients(net, x, 3).sum((1, 2, 3)), change, atol=1e-3)
+    True
 
     Args:
         model: net that returns logits (B, C).

@@ -24,6 +24,14 @@ def heatmap(
     absolute values, summed over channels. Then Grad-CAM is divided by its largest value, the others go from their
     smallest to their largest. A dead map, see `is_dead`, becomes zeros.
 
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> explain.heatmap(net, x, 3, explainer="gradient").aminmax()
+    torch.return_types.aminmax(
+    min=tensor(0.),
+    max=tensor(1.))
+
     Args:
         model: net that returns logits (B, C).
         x: images (B, C, H, W).
@@ -46,7 +54,13 @@ def heatmap(
 
 
 def scaled(maps: Tensor, *, explainer: str | Explainer) -> Tensor:
-    """Maps of `one_channel`, cut off at zero and scaled to [0, 1] image by image, as `heatmap` does it."""
+    """Maps of `one_channel`, cut off at zero and scaled to [0, 1] image by image, as `heatmap` does it.
+
+    >>> import torch
+    >>> from atexlib import explain
+    >>> explain.scaled(torch.tensor([[[[-1.0, 1.0, 2.0, 3.0]]]]), explainer="lrp").flatten()
+    tensor([0.0000, 0.3333, 0.6667, 1.0000])
+    """
     size = maps.relu()
     low = 0.0 if traits(explainer).from_zero else size.amin((1, 2, 3), keepdim=True)
     span = size.amax((1, 2, 3), keepdim=True) - low
@@ -59,6 +73,12 @@ def is_dead(
     """True (B,) where a heat map shows nothing: it spans at most 1e-8 before it is scaled. Arguments as for `heatmap`.
 
     The span runs from the smallest value to the largest; of Grad-CAM, from zero.
+
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> explain.is_dead(net, x, 3, explainer="gradient")
+    tensor([False, False])
     """
     return heatmap(model, x, target, explainer=explainer, layer=layer).amax((1, 2, 3)) == 0
 
@@ -72,7 +92,14 @@ def one_channel(
     layer: str | None = None,
     create_graph: bool = False,
 ) -> Tensor:
-    """A raw map (B, 1, h, w), summed over its channels; of slopes, the absolute values: arguments as for `heatmap`."""
+    """A raw map (B, 1, h, w), summed over its channels; of slopes, the absolute values: arguments as for `heatmap`.
+
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> explain.one_channel(net, x, 3, explainer="gradient", layer="conv1").shape
+    torch.Size([2, 1, 8, 8])
+    """
     options = {} if layer is None else {"layer": layer}
     if options and not traits(explainer).reads_layer:
         raise ValueError(f"layer is {layer!r}, but {explainer} reads no layer; leave it out.")

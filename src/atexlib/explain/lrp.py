@@ -26,6 +26,12 @@ def lrp(
 ) -> Tensor:
     """Layer-wise relevance propagation: the class's relevance, one at its logit, passed back to the pixels.
 
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> explain.lrp(net, x).shape, explain.lrp(net, x, layer="conv1").shape
+    (torch.Size([2, 1, 8, 8]), torch.Size([2, 4, 8, 8]))
+
     Args:
         model: net that returns logits (B, C), made of the layers for which `relevance` has a rule.
         x: images (B, C, H, W), floats.

@@ -21,7 +21,12 @@ Explainer = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Traits:
-    """What the rest of the library must know of an explainer."""
+    """What the rest of the library must know of an explainer.
+
+    >>> from atexlib import explain
+    >>> explain.traits("grad_cam")
+    Traits(label='Grad-CAM', signed=True, reads_layer=True, from_zero=True)
+    """
 
     label: str
     """Its name in a figure."""
@@ -68,7 +73,12 @@ def available() -> tuple[str, ...]:
 
 
 def traits(chosen: str | Explainer) -> Traits:
-    """What is known of an explainer; of a function that is not registered, that it is unsigned and reads no layer."""
+    """What is known of an explainer; of a function that is not registered, that it is unsigned and reads no layer.
+
+    >>> from atexlib import explain
+    >>> explain.traits(explain.lrp).label
+    'LRP'
+    """
     function = find(chosen)
     while isinstance(function, functools.partial):
         function = function.func

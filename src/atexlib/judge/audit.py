@@ -54,7 +54,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found; `report.save` writes it as a page."""
+    """What an audit found; `report.save` writes it as a page.
+
+    >>> import torch
+    >>> from atexlib import judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> options = {"explainers": ["gradient"], "attacks": ["distance"], "steps": 2, "progress": False}
+    >>> judge.audit(net, x, torch.tensor([0, 1]), **options).settings["images"]
+    2
+    """
 
     table: pd.DataFrame
     """One row for each explainer and attack, with each measure, the share of kept predictions and the distance."""
@@ -93,6 +101,13 @@ def audit(
 
     Compared are the absolute values of the raw maps. They are not what you see where a map is cut off at zero before it
     is shown: pass that map as an explainer of your own to audit it.
+
+    >>> import torch
+    >>> from atexlib import judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> options = {"explainers": ["gradient"], "attacks": ["distance"], "steps": 2, "progress": False}
+    >>> judge.audit(net, x, torch.tensor([0, 1]), **options).table.index.unique("attack").tolist()
+    ['random noise', 'distance', 'worst of all']
 
     Args:
         model: net that takes images in [0, 1] and returns logits (B, C); it is used where its weights are.

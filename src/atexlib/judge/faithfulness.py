@@ -17,6 +17,12 @@ def deletion(
 
     A map that names the pixels the net uses makes the probability fall early. See `area`.
 
+    >>> import torch
+    >>> from atexlib import explain, judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> judge.deletion(net, x, explain.gradient(net, x), steps=4).shape
+    torch.Size([2, 5])
+
     Args:
         model: net that returns logits (B, C).
         x: images (B, C, H, W).
@@ -43,13 +49,25 @@ def insertion(
 
     A map that names the pixels the net uses makes the probability rise early.
 
+    >>> import torch
+    >>> from atexlib import explain, judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> judge.insertion(net, x, explain.gradient(net, x), steps=4).shape
+    torch.Size([2, 5])
+
     Source: Petsiuk et al. 2018.
     """
     return _curve(model, x, maps, target, steps=steps, baseline=baseline, insert=True)
 
 
 def area(curves: Tensor) -> Tensor:
-    """Area under curves (B, steps + 1) over [0, 1] by the trapezoidal rule: (B,)."""
+    """Area under curves (B, steps + 1) over [0, 1] by the trapezoidal rule: (B,).
+
+    >>> import torch
+    >>> from atexlib import judge
+    >>> judge.area(torch.tensor([[1.0, 0.5, 0.0], [1.0, 0.0, 0.0]]))
+    tensor([0.5000, 0.2500])
+    """
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
 
 
@@ -83,6 +101,12 @@ def blurred_gradient(
     model: nn.Module, x: Tensor, target: Target = None, *, create_graph: bool = False, sigma: float = 1.0
 ) -> Tensor:
     """Absolute gradient, smoothed by a Gaussian: the trivial way to a smooth map, and an explainer like the others.
+
+    >>> import torch
+    >>> from atexlib import judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> judge.blurred_gradient(net, x, sigma=1.0).shape
+    torch.Size([2, 1, 8, 8])
 
     Args:
         model: net that returns logits (B, C).

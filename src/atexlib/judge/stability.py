@@ -16,7 +16,14 @@ from ..nets.running import frozen, logits_of
 
 
 class Stability(NamedTuple):
-    """How far the map moves, an entry an image; smaller is more stable."""
+    """How far the map moves, an entry an image; smaller is more stable.
+
+    >>> import torch
+    >>> from atexlib import judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> judge.average_case(net, x, radius=0.1, samples=2).relative.shape
+    torch.Size([2])
+    """
 
     value: Tensor
     """In the units of the map (B,); it grows with the scale of the logits."""
@@ -39,6 +46,13 @@ def average_case(
 
     The neighbours are uniform in the cube of half side `radius` around x, clipped to `bounds`; c is the class predicted
     at x.
+
+    >>> import torch
+    >>> from atexlib import judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> far, near = (judge.average_case(net, x, radius=r, samples=4).value for r in (0.2, 0.02))
+    >>> bool((near < far).all())
+    True
 
     Args:
         model: net that returns logits (B, C).
@@ -77,6 +91,12 @@ def max_min(model: nn.Module, x: Tensor, *, eps: float, **options: object) -> St
     form: ||phi'|| sin(angle), or ||phi'|| where the angle is 90 degrees or more. It is 0 for f(x) = sigma(<w, x>), the
     paper's own example of a stable model. A search finds a lower bound of the true value.
 
+    >>> import torch
+    >>> from atexlib import judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> judge.max_min(net, x, eps=0.1, steps=3).value.shape
+    torch.Size([2])
+
     Args:
         model: net that returns logits (B, C); the explained class is the one predicted at x.
         x: images (B, C, H, W).
@@ -94,6 +114,12 @@ def min_max(model: nn.Module, x: Tensor, *, eps: float, rounds: int = 4, **optio
 
     Each round attacks at the best gamma so far and adds what it found to a pool of maps; gamma is then the exact
     minimiser for the pool. It is not 0 for f(x) = sigma(<w, x>), as the length of the gradient changes with x.
+
+    >>> import torch
+    >>> from atexlib import judge, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> judge.min_max(net, x, eps=0.1, steps=3, rounds=2).value.shape
+    torch.Size([2])
 
     Args:
         model: net that returns logits (B, C); the explained class is the one predicted at x.

@@ -18,6 +18,12 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
     Tied entries share their average rank. A constant map has no ranks to compare and gives nan, as SciPy does.
 
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.arange(9.0).view(1, 1, 3, 3)
+    >>> maps.spearman(a, a.exp()), maps.spearman(a, -a)
+    (tensor([1.], dtype=torch.float64), tensor([-1.], dtype=torch.float64))
+
     Args:
         a: maps (B, C, H, W), floats.
         b: maps of the same shape.
@@ -52,6 +58,12 @@ def average_ranks(values: Tensor) -> Tensor:
 
 def kendall(a: Tensor, b: Tensor) -> Tensor:
     """Kendall's tau-b of each pair of maps over all C*H*W entries, in [-1, 1]; a constant map gives nan, as SciPy does.
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
+    >>> maps.kendall(a, torch.tensor([[[[1.0, 2.0, 4.0, 3.0]]]]))
+    tensor([0.6667], dtype=torch.float64)
 
     Args:
         a: maps (B, C, H, W), floats.
@@ -103,6 +115,12 @@ def topk_intersection(a: Tensor, b: Tensor, k: int = 50) -> Tensor:
     Which of several equal entries counts as one of the k largest is arbitrary: a map with fewer than k distinct
     non-zero entries has no clear answer.
 
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.tensor([[[[9.0, 8.0, 0.0, 0.0]]]])
+    >>> maps.topk_intersection(a, a.roll(1, 3), k=2)
+    tensor([0.5000], dtype=torch.float64)
+
     Args:
         a: maps (B, C, H, W), floats.
         b: maps of the same shape.
@@ -123,6 +141,12 @@ def lens_topk(a: Tensor, b: Tensor, k: int = 50, *, window: int = 1) -> Tensor:
 
     The distance is the larger of that in rows and that in columns, within one channel; 0 is `topk_intersection`. A map
     that moved by a pixel counts as kept, so that random noise no longer looks as strong as an attack.
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.tensor([[[[9.0, 8.0, 0.0, 0.0]]]])
+    >>> maps.lens_topk(a, a.roll(1, 3), k=2), maps.lens_topk(a, a.roll(1, 3), k=2, window=0)
+    (tensor([1.], dtype=torch.float64), tensor([0.5000], dtype=torch.float64))
 
     Args:
         a: maps (B, C, H, W), floats: the clean ones.
@@ -146,6 +170,12 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0) -> Tensor:
     """Structural similarity of each pair of maps, in [-1, 1]: 7x7 uniform window, mean over pixels and channels.
 
     The value depends on how the maps were normalised, so a figure should say how.
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.eye(8)[None, None]
+    >>> bool(maps.ssim(a, a) == 1), bool(maps.ssim(a, 1 - a) < 0)
+    (True, True)
 
     Args:
         a: maps (B, C, H, W), floats, H and W at least 7.

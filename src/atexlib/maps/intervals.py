@@ -12,7 +12,12 @@ CHUNK = 200  # resamples drawn at once
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its confidence interval."""
+    """A mean and the ends of its confidence interval.
+
+    >>> from atexlib import maps
+    >>> print(maps.Interval(0.5, 0.25, 0.75))
+    0.500 [0.250, 0.750]
+    """
 
     mean: float
     low: float
@@ -28,6 +33,12 @@ def bootstrap(
     """Percentile bootstrap interval of the mean of per-image values (N,).
 
     For a paired comparison, pass the differences: the same images measured under two conditions.
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> found = maps.bootstrap(torch.arange(10.0))
+    >>> found.mean, found.low < 4.5 < found.high
+    (4.5, True)
 
     Args:
         values: one number an image, none of them nan.
@@ -60,6 +71,12 @@ def two_level(
     generator: torch.Generator | None = None,
 ) -> Interval:
     """Percentile bootstrap interval over seeds and images: seeds are drawn again, then images within each of them.
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> found = maps.two_level(torch.arange(30.0).view(3, 10))
+    >>> found.mean, found.low < 14.5 < found.high
+    (14.5, True)
 
     Args:
         values: (S, N), one number for each seed and image, or (S, N, K) for K quantities measured on the same images;

@@ -11,6 +11,12 @@ def normalize(maps: Tensor, *, by: str = "max") -> Tensor:
     """Absolute values of maps (B, C, H, W), divided per image by their largest (`max`) or by their sum (`l1`).
 
     With `l1` an entry is the relative importance `|phi_t| / ||phi||_1` of Tang et al. 2022. A map of zeros stays zeros.
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.tensor([[[[-1.0, 3.0]]]])
+    >>> maps.normalize(a), maps.normalize(a, by="l1")
+    (tensor([[[[0.3333, 1.0000]]]]), tensor([[[[0.2500, 0.7500]]]]))
     """
     checks.one_of("by", by, ("max", "l1"))
     checks.four_axes("maps", maps)
@@ -20,7 +26,15 @@ def normalize(maps: Tensor, *, by: str = "max") -> Tensor:
 
 
 def center_of_mass(maps: Tensor) -> Tensor:
-    """Row and column (B, 2), in pixels, of the centre of mass of the absolute values of maps (B, C, H, W)."""
+    """Row and column (B, 2), in pixels, of the centre of mass of the absolute values of maps (B, C, H, W).
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.zeros(1, 1, 4, 4)
+    >>> a[0, 0, 2, 1] = -5
+    >>> maps.center_of_mass(a)
+    tensor([[2., 1.]])
+    """
     mass = normalize(maps, by="l1").sum(1)
     rows = torch.arange(maps.shape[2], dtype=maps.dtype, device=maps.device)
     columns = torch.arange(maps.shape[3], dtype=maps.dtype, device=maps.device)
@@ -28,7 +42,14 @@ def center_of_mass(maps: Tensor) -> Tensor:
 
 
 def topk_mask(maps: Tensor, k: int) -> Tensor:
-    """True at the k largest entries of each map; shape of `maps`."""
+    """True at the k largest entries of each map; shape of `maps`.
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.tensor([[[[5.0, 1.0, 3.0]]]])
+    >>> maps.topk_mask(a, 2)
+    tensor([[[[ True, False,  True]]]])
+    """
     mask = torch.zeros_like(maps.detach(), dtype=torch.bool)
     return mask.flatten(1).scatter_(1, topk_places(maps, k), True).view_as(maps)
 
@@ -44,6 +65,12 @@ def topk_places(maps: Tensor, k: int) -> Tensor:
 
 def total_variation(maps: Tensor) -> Tensor:
     """Roughness of each map: differences of neighbouring pixels, summed, of absolute values that sum to one.
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.tensor([[[[0.0, 0.0, 1.0, 1.0]]]])
+    >>> maps.total_variation(a), maps.total_variation(torch.ones(1, 1, 4, 4))
+    (tensor([0.5000]), tensor([0.]))
 
     Args:
         maps: (B, C, H, W), floats; signs and scale do not matter.
@@ -63,6 +90,12 @@ def total_variation(maps: Tensor) -> Tensor:
 
 def mass_on(maps: Tensor, mask: Tensor) -> Tensor:
     """Share of each map's absolute values that lies on a mask: (B,) in [0, 1].
+
+    >>> import torch
+    >>> from atexlib import maps
+    >>> a = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
+    >>> maps.mass_on(a, a > 2)
+    tensor([0.7000])
 
     Args:
         maps: (B, C, H, W), floats.

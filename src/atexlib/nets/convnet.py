@@ -16,6 +16,11 @@ class ConvNet(nn.Module):
     Convolutions 3x3 with padding 1 and `width` channels, each followed by softplus and 2x2 max-pooling; then `hidden`
     softplus units and the logits. `beta=None` puts ReLU units in place of softplus.
 
+    >>> import torch
+    >>> from atexlib import nets
+    >>> nets.ConvNet(channels=3, side=32)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+
     Source: Tang et al. 2022, section 5 (the sizes are those of their published code).
     """
 

@@ -34,6 +34,11 @@ def small(
 
     The stem has stride one and no pooling, and a global average comes before the last linear layer.
 
+    >>> import torch
+    >>> from atexlib import nets
+    >>> nets.small("vgg19", channels=3, divisor=32).eval()(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+
     Args:
         name: one of MODELS.
         channels: channels of the images.

@@ -13,7 +13,14 @@ from . import convolution
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """Logits (B, C) of images (B, C, H, W); raise a ValueError if the model returns anything else."""
+    """Logits (B, C) of images (B, C, H, W); raise a ValueError if the model returns anything else.
+
+    >>> import torch
+    >>> from atexlib import nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> nets.logits_of(net, x).shape
+    torch.Size([2, 10])
+    """
     checks.net("model", model)
     with checks.takes(model, x), sdpa_kernel(SDPBackend.MATH):  # the kind of attention that has second derivatives
         logits = model(x)
@@ -25,7 +32,16 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Put `model` in eval mode, and give each of its modules its own mode back afterwards, also after an error."""
+    """Put `model` in eval mode, and give each of its modules its own mode back afterwards, also after an error.
+
+    >>> import torch
+    >>> from atexlib import nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> with nets.evaluating(net.train()):
+    ...     inside = net.training
+    >>> inside, net.training
+    (False, True)
+    """
     checks.net("model", model)
     modes = [(module, module.training) for module in model.modules()]
     try:
@@ -41,6 +57,14 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
     This makes second derivatives by the input cheaper, as no gradient of a weight is computed. On a GPU convolutions
     use full float32 precision meanwhile: with TF32 a small change of an image would be lost in rounding.
+
+    >>> import torch
+    >>> from atexlib import nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> with nets.frozen(net):
+    ...     inside = net.fc1.weight.requires_grad
+    >>> inside, net.fc1.weight.requires_grad
+    (False, True)
     """
     checks.net("model", model)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -62,7 +86,14 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 250) -> float:
-    """Share of the images whose predicted class is their label, in [0, 1]."""
+    """Share of the images whose predicted class is their label, in [0, 1].
+
+    >>> import torch
+    >>> from atexlib import nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> nets.accuracy(net, x, nets.predict(net, x).argmax(1))
+    1.0
+    """
     checks.batch("images", images)
     checks.labels("labels", labels, size=len(images))
     logits = predict(model, images, batch_size=batch_size)
@@ -72,7 +103,14 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:
-    """Logits (N, C) of images (N, C, H, W), in eval mode, batch by batch on the model's device."""
+    """Logits (N, C) of images (N, C, H, W), in eval mode, batch by batch on the model's device.
+
+    >>> import torch
+    >>> from atexlib import nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
+    >>> nets.predict(net, x, batch_size=1).shape
+    torch.Size([2, 10])
+    """
     checks.batch("images", images)
     checks.count("batch_size", batch_size)
     checks.net("model", model)
@@ -82,5 +120,11 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tenso
 
 
 def of_class(values: Tensor, target: Tensor) -> Tensor:
-    """The entry of each row's class: values (B, C) and classes (B,) to (B,)."""
+    """The entry of each row's class: values (B, C) and classes (B,) to (B,).
+
+    >>> import torch
+    >>> from atexlib import nets
+    >>> nets.of_class(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0]))
+    tensor([2., 3.])
+    """
     return values.gather(1, target.unsqueeze(1))[:, 0]

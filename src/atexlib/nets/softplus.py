@@ -11,7 +11,13 @@ from .. import checks
 
 
 class SoftplusReLU6(nn.Module):
-    """The smooth counterpart of ReLU6: the difference of two softplus units, six apart."""
+    """The smooth counterpart of ReLU6: the difference of two softplus units, six apart.
+
+    >>> import torch
+    >>> from atexlib import nets
+    >>> nets.SoftplusReLU6(beta=20)(torch.tensor([-3.0, 3.0, 9.0])).round()
+    tensor([0., 3., 6.])
+    """
 
     def __init__(self, beta: float) -> None:
         super().__init__()
@@ -28,6 +34,11 @@ def with_softplus(model: nn.Module, beta: float) -> nn.Module:
     Modules are swapped on the copy. Functional ReLUs (`F.relu(x)`, `torch.relu(x)`, `x.relu_()`) are found by tracing
     the copy with `torch.fx`; only where there are some is the copy a `torch.fx.GraphModule`. Parameters keep their
     names.
+
+    >>> from torch import nn
+    >>> from atexlib import nets
+    >>> nets.with_softplus(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), beta=10)[1]
+    Softplus(beta=10, threshold=20.0)
 
     Args:
         model: any net; what contains functional ReLUs must be traceable.

@@ -19,7 +19,12 @@ EVALUATED = 500  # validation images on which a defence's own loss chooses the e
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained net, its history (one dict an epoch: loss, what was validated) and the epoch that was kept (from 1)."""
+    """A trained net, its history (one dict an epoch: loss, what was validated) and the epoch that was kept (from 1).
+
+    >>> from atexlib import nets
+    >>> nets.Fitted(nets.ConvNet(), [{"epoch": 1, "loss": 0.5}], 1).history[-1]["loss"]
+    0.5
+    """
 
     model: nn.Module
     history: list[dict[str, float]]

@@ -60,7 +60,12 @@ CHOICE = string.Template('<label>$name <select data-count="$count">$options</sel
 
 @dataclass(frozen=True)
 class Frames:
-    """Pictures, one for each combination of the controls' values; a notebook shows it as a figure with controls."""
+    """Pictures, one for each combination of the controls' values; a notebook shows it as a figure with controls.
+
+    >>> from atexlib import show
+    >>> show.Frames({"beta": ["1", "10"]}, frozenset(["beta"]), [0], [b"", b""], ["", ""], "A bar.", "A bar.")
+    2 pictures by beta: 1, 10
+    """
 
     controls: Mapping[str, Sequence[str]]
     sliders: frozenset[str]
@@ -119,6 +124,15 @@ def frames(
     dpi: int = 100,
 ) -> Frames:
     """Draw a figure for every combination of the controls' values.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from atexlib import show
+    >>> def draw(beta):
+    ...     figure, ax = plt.subplots(figsize=(1, 1))
+    ...     ax.bar(0, beta)
+    ...     return figure
+    >>> show.frames({"beta": [1, 10]}, draw, "beta is {}".format, alt="A bar.", caption="A bar as high as beta.")
+    2 pictures by beta: 1, 10
 
     Args:
         controls: name -> values, one control or two; numbers become a slider, texts a list to choose from.

@@ -21,6 +21,11 @@ class Column(NamedTuple):
 
     `image` is grey or RGB in [0, 1]; `size` shows absolute values, dark is zero, each picture up to its own largest or
     to `limit`; `signed` shows signed values, white is zero, symmetric likewise.
+
+    >>> import torch
+    >>> from atexlib import show
+    >>> show.Column("map", torch.zeros(2, 1, 8, 8), "signed").kind
+    'signed'
     """
 
     title: str
@@ -30,13 +35,31 @@ class Column(NamedTuple):
 
 
 def style() -> None:
-    """Set the book's figure style: call it once in a notebook."""
+    """Set the book's figure style: call it once in a notebook.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from atexlib import show
+    >>> with plt.rc_context():
+    ...     show.style()
+    ...     plt.rcParams["figure.constrained_layout.use"]
+    True
+    """
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True})
 
 
 def show(ax: Axes, picture: Tensor, kind: str = "image", limit: float | None = None) -> None:
-    """Draw one picture (C, H, W) as an image, as sizes or as signed values; see `Column`."""
+    """Draw one picture (C, H, W) as an image, as sizes or as signed values; see `Column`.
+
+    >>> import matplotlib.pyplot as plt
+    >>> import torch
+    >>> from atexlib import show
+    >>> figure, ax = plt.subplots()
+    >>> show.show(ax, torch.tensor([[[-1.0, 3.0]]]), "signed")
+    >>> ax.images[0].get_clim()
+    (-3.0, 3.0)
+    >>> plt.close(figure)
+    """
     checks.one_of("kind", kind, CMAPS)
     values = picture.detach().cpu().float()
     if kind == "image":
@@ -54,7 +77,17 @@ def show(ax: Axes, picture: Tensor, kind: str = "image", limit: float | None = N
 def gallery(
     columns: Sequence[Column], *, rows: Sequence[str] | None = None, note: str = "", side: float = 1.25
 ) -> Figure:
-    """A grid of pictures: one column each, one row an image, with labels at the left and a note at the foot."""
+    """A grid of pictures: one column each, one row an image, with labels at the left and a note at the foot.
+
+    >>> import matplotlib.pyplot as plt
+    >>> import torch
+    >>> from atexlib import show
+    >>> pictures = torch.rand(2, 1, 8, 8)
+    >>> figure = show.gallery([show.Column("image", pictures), show.Column("map", pictures, "size")])
+    >>> len(figure.axes)
+    4
+    >>> plt.close(figure)
+    """
     lengths = [len(column.pictures) for column in columns]
     if len(set(lengths)) != 1 or lengths[0] == 0:
         raise ValueError(f"the columns hold {lengths} pictures; pass columns of one length, at least one picture each.")
@@ -73,13 +106,28 @@ def gallery(
 
 
 def foot(figure: Figure, note: str) -> None:
-    """State at a figure's foot what it was computed from."""
+    """State at a figure's foot what it was computed from.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from atexlib import show
+    >>> figure = plt.figure()
+    >>> show.foot(figure, "digits, preset smoke")
+    >>> figure.get_supxlabel()
+    'digits, preset smoke'
+    >>> plt.close(figure)
+    """
     if note:
         figure.supxlabel(note, fontsize=7, color="gray")
 
 
 def webp(figure: Figure, *, dpi: int = 100) -> bytes:
-    """A figure as a WebP picture without loss, a third of a PNG's size; closed, so that no notebook shows it again."""
+    """A figure as a WebP picture without loss, a third of a PNG's size; closed, so that no notebook shows it again.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from atexlib import show
+    >>> show.webp(plt.figure(figsize=(1, 1)))[8:12]
+    b'WEBP'
+    """
     file = io.BytesIO()
     figure.savefig(file, format="webp", dpi=dpi, bbox_inches="tight", pil_kwargs={"lossless": True})
     plt.close(figure)

@@ -36,6 +36,8 @@ def cells(kind: Kind) -> Cells:
         net, metrics = (None, made) if kind.build is None else made
         steady = {name: value for name, value in metrics.items() if name not in kind.varies}
         numbers = {name: list(_numbers(value)) for name, value in steady.items()}
+        if kind.probe is not None:
+            numbers |= {name: values.double().flatten().tolist() for name, values in kind.probe(spec, place).items()}
         if net is not None:
             numbers["weights"] = list(_weights(net))
         label = " ".join(str(value) for value in given.values())

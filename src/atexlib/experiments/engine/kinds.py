@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from ... import checks
 from ...data import DATASETS
@@ -41,6 +41,8 @@ class Kind:
     """For a kind of nets: a net of the right shape, into which weights are read."""
     varies: frozenset[str] = field(default_factory=frozenset)
     """Metrics that are measured in seconds, so that no two runs agree."""
+    probe: Callable[[Spec, Place], Mapping[str, Tensor]] | None = None
+    """Further numbers for the canary, where the metrics of a result only say yes or no."""
     scratch: bool = False
     """Whether its files are steps on the way, which are not committed."""
 

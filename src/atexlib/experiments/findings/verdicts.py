@@ -34,7 +34,7 @@ def largest_preset(**spec: object) -> str | None:
 
 
 def common_preset(specs: Iterable[dict[str, object]]) -> str | None:
-    """The first preset, `in_order`, at which each of these specs has a card, for any seed unless it has one; or None."""
+    """The first preset, `in_order`, at which each of these specs has a card, for any seed unless it has one."""
     specs = list(specs)
 
     def has_all(preset: str) -> bool:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...attack import Ball, fgsm, loss_gradient, pgd
+from ...attack import Ball, fgsm, loss_gradient, margin, pgd
 from ...data import DATASETS
 from ...defend import adversarial_training, orthogonal_ascent
 from ...explain import gradient
@@ -41,6 +41,35 @@ def _needs(spec: Spec) -> list[tuple[str, Spec]]:
     return [("undefended", {key: value for key, value in need.items() if key != "kind"}) for need in specs]
 
 
+def harden(model: nn.Module, spec: Spec, place: Place) -> nn.Module:
+    """A copy of a net, trained adversarially by the spec's recipe."""
+    train = place.images("train", place.size.defense_images // TRAINED)
+    refresh = spec["recipe"] == "refresh"
+    return adversarial_training(
+        model,
+        train,
+        eps=FGSM_EPS,
+        count=None if refresh else max(1, round(spec["share"] * len(train.labels))),
+        refresh=refresh,
+        epochs=EPOCHS,
+        batch_size=place.size.batch_size,
+        device=place.device,
+        generator=place.generator(),
+        progress=place.progress,
+    ).model
+
+
+def _margins(spec: Spec, place: Place) -> dict[str, Tensor]:
+    """By how much each attacked image is classified rightly or wrongly: what `right or wrong` hides from a canary."""
+    model = nets.after(place, spec["defense"], spec["iterations"])
+    hardened = harden(model, spec, place)
+    test = place.images("test", place.size.images)
+    x, y = test.images, test.labels
+    found = other_directions(hardened, results.net_of(nets.elsewhere(spec), place), x, y, seed=spec["seed"])
+    attacked = {"before": fgsm(model, x, y, eps=FGSM_EPS), "fgsm": fgsm(hardened, x, y, eps=FGSM_EPS), **found}
+    return {f"margin {name}": margin(predict(hardened, z), y) for name, z in attacked.items()}
+
+
 @kind(
     "adversarial_efficacy",
     keys={"dataset": DATASETS, "defense": nets.ITERATED, "iterations": int, "share": float, "recipe": RECIPES},
@@ -53,6 +82,7 @@ def _needs(spec: Spec) -> list[tuple[str, Spec]]:
         for share, recipe in ((0.5, "once"), (1.0, "refresh"))
     ],
     varies=frozenset(["training seconds"]),
+    probe=_margins,
 )
 def adversarial_efficacy(spec: Spec, place: Place) -> Metrics:
     """Train a net adversarially after some iterations of a defence; which test images does it then classify rightly?
@@ -60,27 +90,13 @@ def adversarial_efficacy(spec: Spec, place: Place) -> Metrics:
     `before` and `fgsm`: images of a new round of FGSM, before and after that training. `clean`, and DIRECTIONS: see
     `other_directions`. The spec's `share` is that of the training images of which FGSM images are added.
     """
-    size = place.size
     if spec["share"] > 1 or (spec["recipe"] == "refresh" and spec["share"] != 1):
         raise ValueError(f"the share is {spec['share']}; pass at most 1, and 1 with the recipe refresh.")
     model = nets.after(place, spec["defense"], spec["iterations"])
-    train = place.images("train", size.defense_images // TRAINED)
-    refresh = spec["recipe"] == "refresh"
     start = time.perf_counter()
-    hardened = adversarial_training(
-        model,
-        train,
-        eps=FGSM_EPS,
-        count=None if refresh else max(1, round(spec["share"] * len(train.labels))),
-        refresh=refresh,
-        epochs=EPOCHS,
-        batch_size=size.batch_size,
-        device=place.device,
-        generator=place.generator(),
-        progress=place.progress,
-    ).model
+    hardened = harden(model, spec, place)
     seconds = time.perf_counter() - start
-    test = place.images("test", size.images)
+    test = place.images("test", place.size.images)
     x, y = test.images.to(place.device), test.labels.to(place.device)
     other = results.net_of(nets.elsewhere(spec), place)
     elsewhere = other_directions(hardened, other, x, y, seed=spec["seed"])

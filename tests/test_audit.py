@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from torch import nn
 
 import atexlib
 from atexlib import explain
-from atexlib.judge import audit, report
+from atexlib.judge import report
 from atexlib.maps import alike
 from atexlib.nets import ConvNet
 
+audit = sys.modules[atexlib.audit.__module__]  # the room's name for it is the function
 EPS = 0.1
 QUICK = {"eps": EPS, "steps": 3, "starts": 1, "progress": False}
 
@@ -26,7 +28,6 @@ def images(digits):
 
 @pytest.fixture(scope="module")
 def smooth():
-
     return ConvNet(side=14, width=4, hidden=12, generator=seeded(2)).eval()
 
 
@@ -51,9 +52,9 @@ def test_the_numbers_are_those_of_the_changed_images(found, smooth, images):
         assert torch.equal(example.image, images[0][example.number])
         maps = [explainer(smooth, z[None], target) for z in (example.image, example.changed)]
         torch.testing.assert_close(maps[1][0], example.changed_map)
-        alike = alike.spearman(*(m.abs() for m in maps)).item()
-        assert alike == pytest.approx(example.spearman, abs=1e-6)
-        assert alike == pytest.approx(
+        likeness = alike.spearman(*(m.abs() for m in maps)).item()
+        assert likeness == pytest.approx(example.spearman, abs=1e-6)
+        assert likeness == pytest.approx(
             found.values[example.explainer, example.attack]["spearman"][example.number].item(), abs=1e-6
         )
         assert (example.changed - example.image).abs().max() <= EPS + 1e-6
@@ -92,7 +93,7 @@ def test_what_was_kept_is_counted_by_the_audit_itself(trained, digits, monkeypat
         Result.x = 1 - x
         return Result
 
-    monkeypatch.setattr(auditing, "manipulate", cheat)
+    monkeypatch.setattr(audit, "manipulate", cheat)
     x = digits.images[:12]
     row = atexlib.audit(
         trained, x, digits.labels[:12], explainers=["gradient"], attacks=["distance"], **QUICK
@@ -198,7 +199,7 @@ def test_an_explainer_of_ones_own_is_audited_under_its_name(smooth, images):
 def test_an_audit_keeps_no_more_copies_in_the_net_than_a_batch(smooth, images):
     sizes = []
     handle = smooth.conv1.register_forward_hook(lambda _module, inputs, _output: sizes.append(len(inputs[0])))
-    options = {**QUICK, "batch_size": 3}
+    options = {**QUICK, "steps": 1, "batch_size": 3}
     atexlib.audit(smooth, *images, explainers=["integrated_gradients"], attacks=["distance"], **options)
     handle.remove()
     assert max(sizes) == 3

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atexlib import defend
-from atexlib.defend import neighbours
+from atexlib.defend import neighbors
 
 SHAPES = {"grey": (5, 1, 8, 8), "RGB": (5, 3, 7, 6)}
 
@@ -25,10 +25,10 @@ def rows(shift):
     return shift.numpy().reshape(len(shift), -1)
 
 
-@pytest.mark.parametrize(("reading", "order"), [("l2", 2), ("linf", np.inf)])
-def test_samples_along_lie_on_the_line_of_the_explanation(pair, reading, order):
+@pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("linf", np.inf)])
+def test_samples_along_lie_on_the_line_of_the_explanation(pair, norm, order):
     x, phi = pair
-    shift = rows(defend.along(x, phi, radius=0.3, norm=reading, generator=seeded()) - x)
+    shift = rows(defend.along(x, phi, radius=0.3, norm=norm, generator=seeded()) - x)
     direction = rows(phi)
     cosine = (shift * direction).sum(1) / np.linalg.norm(shift, axis=1) / np.linalg.norm(direction, axis=1)
     np.testing.assert_allclose(np.abs(cosine), 1, atol=1e-12)
@@ -38,19 +38,19 @@ def test_samples_along_lie_on_the_line_of_the_explanation(pair, reading, order):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(neighbours.READINGS), st.sampled_from(neighbours.NOISES))
-def test_samples_orthogonal_are_orthogonal_and_keep_their_distance_along(seed, reading, noise):
+@given(st.integers(0, 10**6), st.sampled_from(neighbors.NORMS), st.sampled_from(neighbors.NOISES))
+def test_samples_orthogonal_are_orthogonal_and_keep_their_distance_along(seed, norm, noise):
     for shape in SHAPES.values():
         x, phi = (torch.randn(shape, generator=seeded(seed + i), dtype=torch.float64) for i in range(2))
         x_i = defend.along(x, phi, radius=0.4, generator=seeded(seed))
-        options = {"radius": 0.4, "reading": reading, "noise": noise}
+        options = {"radius": 0.4, "norm": norm, "noise": noise}
         x_p = defend.orthogonal(x_i, phi, generator=seeded(seed), **options)
         shift, direction = rows(x_p - x_i), rows(phi)
         unit = direction / np.linalg.norm(direction, axis=1, keepdims=True)
         np.testing.assert_allclose((shift * unit).sum(1), 0, atol=1e-12)
         np.testing.assert_allclose((rows(x_p - x) * unit).sum(1), (rows(x_i - x) * unit).sum(1), atol=1e-12)
         assert (np.abs(shift) > 0).any(axis=1).all()
-        if reading == "l2":
+        if norm == "l2":
             assert (np.linalg.norm(shift, axis=1) <= 0.4).all()
 
 

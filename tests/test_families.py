@@ -47,10 +47,10 @@ def test_the_generator_draws_the_weights(name):
 @pytest.mark.parametrize("explainer", ["lrp", "grad_cam", "gradient"])
 @pytest.mark.parametrize("name", nets.MODELS)
 def test_each_family_can_be_fooled_for_a_step(name, explainer):
-    net = nets.small(name, generator=seeded()).eval()
-    x, y = torch.rand(4, 1, 32, 32, generator=seeded(1)), torch.arange(4)
+    net = nets.small(name, divisor=16, generator=seeded()).eval()
+    x, y = torch.rand(2, 1, 32, 32, generator=seeded(1)), torch.arange(2)
     layer = None if explainer == "gradient" else nets.LAYERS[name]
-    found = attack.fool(net, (x, y), explainer=explainer, layer=layer, steps=1, lr=1e-3, batch_size=4)
+    found = attack.fool(net, (x, y), explainer=explainer, layer=layer, steps=1, lr=1e-3, batch_size=2)
     changed = [key for key, value in net.state_dict().items() if not torch.equal(value, found.model.state_dict()[key])]
     assert changed
     assert not any("running" in key for key in changed)

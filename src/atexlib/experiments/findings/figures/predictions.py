@@ -1,0 +1,139 @@
+"""Chapters 8 and 9: maps and adversarial training after 0, 1, 2, ... iterations of a defence."""
+
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .... import show
+from ...kinds.efficacy import DIRECTIONS, RECIPES
+from ...kinds.smoothness import MAPS
+from ...kinds.tables import EXPLAINER_SAMPLES
+from ...subjects.nets import ITERATED
+from .. import report, verdicts
+from ..claims import PAPER_DATA
+from ..claims_predictions import MOST, SHARES, efficacy, maps, scatter
+from .tables import Table, legend, noted
+
+SCALES = {"max": "largest is 1", "raw": "as they are", "l1": "sum is 1"}
+TITLES = {
+    "blur 1": "gradient, blur of 1 pixel",
+    "blur 2": "gradient, blur of 2 pixels",
+    "smoothgrad": f"SmoothGrad, {EXPLAINER_SAMPLES} copies",
+}
+MEASURES = {
+    "SSIM to SmoothGrad": "ssim max",
+    "total variation": "variation",
+    "mass": "mass",
+    "deletion": "deletion",
+    "insertion": "insertion",
+    "Spearman after attack": "spearman",
+}
+ATTACKS = {"before": "FGSM, before", "fgsm": "new FGSM, after", "pgd": "PGD, after"}
+MADE = dict(zip(RECIPES, ("once", "anew"), strict=True))  # how the images of the training were made
+
+
+def _path(ax: Axes, metric: str, after: Callable[[int], dict[str, object]], *, label: str) -> None:
+    """Draw a measure against the number of iterations, with its 95 % band; nothing where no card is."""
+    cells = {count: verdicts.mean(metric, **after(count)) for count in range(MOST + 1)}
+    known = {count: cell for count, cell in cells.items() if cell is not None}
+    if known:
+        mean, low, high = zip(*known.values(), strict=True)
+        (line,) = ax.plot(list(known), mean, marker="o", label=label)
+        ax.fill_between(list(known), low, high, alpha=0.2, color=line.get_color())
+    ax.set(xlabel="ATEX iterations", xticks=range(MOST + 1))
+
+
+def nearness_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex") -> Figure:
+    """Similarity to the SmoothGrad map against the iterations, in a panel for each way to scale the maps."""
+    figure, axes = plt.subplots(1, len(SCALES), figsize=(9, 3))
+    for ax, (scale, title) in zip(axes, SCALES.items(), strict=True):
+        for dataset in datasets:
+            _path(ax, f"ssim {scale}", lambda n, dataset=dataset: maps(dataset, defense, n), label=dataset)
+        ax.set(title=title)
+    axes[0].set_ylabel("SSIM to SmoothGrad")
+    legend(axes[0], fontsize=8)
+    show.foot(figure, report.origin(**maps(datasets[0], defense, MOST)))
+    return figure
+
+
+def smoothness_table(*, datasets: Sequence[str] = PAPER_DATA) -> Table:
+    """What the maps of the undefended net, and the gradients of the other nets, are like on each data set."""
+    parts = {}
+    for dataset in datasets:
+        specs = {TITLES.get(of, of): maps(dataset, "plain", 0, of=of) for of in MAPS}
+        specs |= {report.label(net): maps(dataset, net, MOST) for net in ITERATED}
+        rows = {
+            name + report.seeds([spec]): {
+                title: report.text(verdicts.mean(metric, **spec)) for title, metric in MEASURES.items()
+            }
+            for name, spec in specs.items()
+        }
+        parts[dataset] = pd.DataFrame(rows).T
+    return noted(pd.concat(parts), "\n".join(report.origin(**maps(name, "plain", 0)) for name in datasets))
+
+
+def efficacy_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex") -> Figure:
+    """Accuracy under attack against the iterations before adversarial training, with the control as a cross."""
+    figure, axes = plt.subplots(1, len(datasets), figsize=(9, 3.4), sharey=True, squeeze=False)
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        for metric, label in ATTACKS.items():
+            _path(ax, metric, lambda n, dataset=dataset: efficacy(dataset, defense, n), label=label)
+        control = verdicts.mean("fgsm", **efficacy(dataset, "plain", MOST))
+        if control:
+            ax.plot(MOST, control.mean, "kX", markersize=9, label="control, new FGSM")
+        ax.set(title=dataset)
+    axes[0, 0].set(ylabel="accuracy")
+    legend(axes[0, 0], fontsize=8, loc="upper right")
+    show.foot(figure, report.origin(**efficacy(datasets[0], defense, MOST)))
+    return figure
+
+
+def share_table(
+    *, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex", shares: Sequence[float] = (*SHARES, 1.0)
+) -> Table:
+    """Accuracy under a new round of FGSM, by the share of the training images of which an FGSM image was added."""
+    rows = {}
+    for dataset in datasets:
+        for title, count in {"no ATEX": 0, f"{MOST} iterations of {report.label(defense)}": MOST}.items():
+            cells = {share: verdicts.mean("fgsm", **efficacy(dataset, defense, count, share=share)) for share in shares}
+            name = f"{dataset}, {title}{report.seeds([efficacy(dataset, defense, count)])}"
+            rows[name] = {f"{share:.0%}": report.text(cell) for share, cell in cells.items()}
+    source = report.origin(**efficacy(datasets[0], defense, MOST))
+    return noted(pd.DataFrame(rows).T, f"accuracy under a new round of FGSM; {source}")
+
+
+def direction_table(
+    *, datasets: Sequence[str] = PAPER_DATA, directions: Sequence[str] = ("clean", "fgsm", *DIRECTIONS)
+) -> Table:
+    """Accuracy of the adversarially trained nets in several directions, by what was done before and how."""
+    after = {"no ATEX": ("plain", 0)} | {report.label(net): (net, MOST) for net in ITERATED}
+    rows = {}
+    for dataset in datasets:
+        for recipe, made in MADE.items():
+            for title, net in after.items():
+                spec = efficacy(dataset, *net, recipe=recipe)
+                if made == "once" or verdicts.found(**spec):
+                    cells = {name: report.text(verdicts.mean(name, **spec)) for name in directions}
+                    rows[f"{dataset}, {title}, {made}{report.seeds([spec])}"] = cells
+    return noted(pd.DataFrame(rows).T, f"accuracy; {report.origin(**efficacy(datasets[0], 'plain', 0))}")
+
+
+def efficacy_scatter(
+    *, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex", metric: str = "spearman"
+) -> Figure:
+    """Stability before against accuracy after adversarial training, one point a net."""
+    figure, ax = plt.subplots(figsize=(6, 3.4))
+    for number, dataset in enumerate(datasets):
+        points = scatter(dataset, defense, metric)
+        if points is not None:
+            path = MOST + 1  # the defence after 0, 1, 2, ... iterations; then the other nets
+            look = {"color": f"C{number}", "alpha": 0.7}
+            ax.plot(*points[:, :path].flatten(0, 1).T, "o", label=f"{dataset}, {report.label(defense)}", **look)
+            ax.plot(*points[:, path:].flatten(0, 1).T, "^", label=f"{dataset}, others", **look)
+    ax.set(xlabel=f"{report.label(metric)} after a manipulation", ylabel="accuracy, new FGSM")
+    legend(ax, fontsize=8)
+    show.foot(figure, report.origin(**efficacy(datasets[0], defense, MOST)))
+    return figure

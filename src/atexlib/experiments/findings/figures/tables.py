@@ -1,0 +1,110 @@
+"""What the pages' tables have in common: a note of origin under each; verdicts; which cards the pages rest on."""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ....nets import MODELS
+from ...subjects.nets import TREATED
+from .. import claims, claims_fooling, claims_predictions, report, verdicts
+
+CLAIMS = claims.CLAIMS | claims_predictions.CLAIMS | claims_fooling.CLAIMS
+OF_PAPER = ("none", "naive", "atex")  # the defences that the claims compare
+
+
+class Table(pd.DataFrame):
+    """A table of a page: shown whole, with a note of origin under it. What is cut out of it is an ordinary table."""
+
+    _metadata = ("note", "labelled")
+    note: str = ""
+    labelled: bool = True
+
+    def __repr__(self) -> str:
+        return f"{self.to_string(index=self.labelled)}\n{self.note}".rstrip()
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            body = self.to_html(notebook=True, index=self.labelled)
+        lines = "<br>".join(html.escape(line) for line in self.note.splitlines())
+        return f'{body}\n<p class="note"><small>{lines}</small></p>' if lines else body
+
+
+def noted(body: object, note: str = "", *, labelled: bool = True) -> Table:
+    """A table with a note; `body` is what a DataFrame is made of."""
+    table = Table(body)
+    table.note, table.labelled = note, labelled
+    return table
+
+
+def origins(specs: Iterable[Mapping[str, object]], metric: str | None = None) -> str:
+    """The lines of origin of those specs that have a card, each once."""
+    lines = [report.origin(metric=metric, **spec) for spec in specs if verdicts.found(**spec)]
+    return "; ".join(dict.fromkeys(lines)) or report.MISSING
+
+
+def verdict_table(*names: str, defense: str = "atex") -> Table:
+    """The verdicts on the claims of these names, for one kind of ATEX."""
+    found = report.verdict_table({name: CLAIMS[name] for name in names}, defense)
+    return noted(found, "from the cards, by the rule of the page of claims", labelled=False)
+
+
+def claim_cells(name: str, *, defense: str = "atex") -> Table:
+    """Every cell of a claim that was run, with its interval."""
+    cells = CLAIMS[name].cells(defense)
+    known = {label: str(cell) for label, cell in cells.items() if cell is not None}
+    return noted(pd.Series(known, name="difference").to_frame(), f"{len(known)} of {len(cells)} cells were run")
+
+
+def cards_of_stability(
+    *,
+    datasets: Sequence[str] = claims.PAPER_DATA,
+    attacks: Sequence[str] = claims.TABLE_ATTACKS,
+    defenses: Sequence[str] = OF_PAPER,
+) -> Table:
+    """The origin of Tables 1 to 4, for each data set, attack and defence."""
+    lines = {
+        (dataset, attack, report.label(defense)): report.origin(
+            kind="table", dataset=dataset, attack=attack, defense=defense, eps=claims.TABLE_EPS[-1]
+        )
+        for dataset in datasets
+        for attack in attacks
+        for defense in defenses
+    }
+    return noted(pd.Series(lines, name="cards").to_frame())
+
+
+def cards_of_claims(*, dataset: str = claims.PAPER_DATA[0], defense: str = "atex") -> Table:
+    """The origin of the other claims on images and predictions."""
+    maps = claims_predictions.maps(dataset, defense, claims_predictions.MOST)
+    explained = {"kind": "explainers", "explainer": "smoothgrad", "eps": claims.EXPLAINER_EPS, "defense": defense}
+    lines = {
+        "T4 and T5 (time)": report.origin(kind="cost", side="28"),
+        "T6 (neighbours)": report.origin(kind="variants", dataset=dataset, variant="naive: SmoothGrad target"),
+        "T7 and T8 (smoother maps)": report.origin(metric="ssim max", **maps),
+        "T12 (stability)": report.origin(metric="spearman", **maps),
+        "T13 (other explainers)": report.origin(dataset=dataset, **explained),
+    }
+    return noted(pd.Series(lines, name="cards").to_frame())
+
+
+def cards_of_fooling(*, models: Iterable[str] = MODELS) -> Table:
+    """How many cells of the grid of fooled nets were run, for each net."""
+    rows = {}
+    for model in models:
+        specs = [spec for _, spec in claims_fooling.grid(claims_fooling.LOSSES) if spec["model"] == model]
+        known = [spec for spec in specs if verdicts.found(**spec)]
+        rows[model] = f"{len(known)} of {len(specs)} cells{report.seeds(known)}"
+    return noted(pd.Series(rows, name="cards").to_frame())
+
+
+def legend(ax: Axes, **options: object) -> None:
+    """A legend, if there is anything to name."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(**options)
+
+
+def treated(defenses: Sequence[str] | None) -> list[str]:
+    """These defences, or `none` and all of the register."""
+    return list(TREATED if defenses is None else defenses)

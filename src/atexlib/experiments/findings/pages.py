@@ -1,0 +1,130 @@
+"""What the chapters on defences show of the results: costs, trials of the settings, stability against eps."""
+
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ...show import plotting
+from ..kinds import costs as cost_kind
+from ..kinds import variants
+from . import report, verdicts
+
+DATASET = "fashion-mnist"
+
+# Words for several variants at once: every defence that was tried, ablations, rivals.
+GROUPS = {**variants.TRIALS, "ablations": variants.ABLATIONS, "rivals": variants.RIVALS}
+
+
+def origin(kind: str, *, dataset: str = DATASET) -> str:
+    """Where the numbers of `cost` or `variants` come from, for the line above a table.
+
+    >>> from atexlib.experiments.findings import pages
+    >>> pages.origin("variants").endswith("validation images")
+    True
+    """
+    if kind == "cost":
+        return report.origin(kind=kind, side=_sides()[0])
+    return f"{report.origin(kind=kind, dataset=dataset, variant='no training')}; validation images"
+
+
+def costs() -> pd.DataFrame:
+    """Seconds a training batch, the fastest of several repeats, and megabytes kept, for each method and image size.
+
+    >>> from atexlib.experiments.findings import pages
+    >>> "plain" in pages.costs().index
+    True
+    """
+    found = {side: verdicts.found(kind="cost", side=side)[0]["metrics"] for side in _sides()}
+    seconds = {f"{side} pixels: s a batch": pd.Series(m["seconds"]).map(min) for side, m in found.items()}
+    memory = {f"{side} pixels: MB kept": pd.Series(m["bytes"]) / 1e6 for side, m in found.items()}
+    table = pd.DataFrame(seconds | memory)
+    return table.reindex(sorted(table.index, key=_by_samples))
+
+
+def cost_figure() -> Figure:
+    """Time of a training batch over that of plain training, against the side of the image, a line for each method."""
+    table = costs().filter(like="s a batch")
+    ratios = table.drop(index="plain") / table.loc["plain"]
+    figure, ax = plt.subplots(figsize=(6, 3.2))
+    for method, line in ratios.iterrows():
+        ax.plot(_sides(), line, marker="o", label=method)
+    ax.set(xlabel="side of the image in pixels", ylabel="times plain training", yscale="log")
+    ax.legend(fontsize=7, ncols=2)
+    plotting.foot(figure, origin("cost"))
+    return figure
+
+
+def stability(
+    *defenses: str,
+    metrics: tuple[str, ...] = ("spearman", "topk"),
+    attack: str = "untargeted",
+    dataset: str = DATASET,
+) -> Figure:
+    """Measures of stability against the attacker's eps, a panel for each, a curve with its 95 % band a defence.
+
+    >>> from atexlib.experiments.findings import pages
+    >>> len(pages.stability("none", "naive").axes)
+    2
+    """
+    where = {"kind": "table", "dataset": dataset, "attack": attack}
+    width = 4 * len(metrics)
+    figure, axes = plt.subplots(1, len(metrics), figsize=(width, 3), sharey=True, squeeze=False)
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        for defense in defenses:
+            report.curve(ax, metric, label=report.label(defense), defense=defense, **where)
+        ax.set(xlabel="eps", ylabel=report.label(metric), ylim=(0, 1))
+    axes[0, 0].legend(fontsize=8, loc="upper right")
+    plotting.foot(figure, report.origin(**where, defense=defenses[-1], eps=0.1))
+    return figure
+
+
+def trials(*words: str, dataset: str = DATASET) -> pd.DataFrame:
+    """Accuracy and stability of variants, or of groups of them (`GROUPS`), in this order.
+
+    >>> from atexlib.experiments.findings import pages
+    >>> "naive: weight 4" in pages.trials("no training", "naive").index
+    True
+    """
+    names = [name for word in words for name in GROUPS.get(word, [word])]
+    return report.trials(names, dataset=dataset)
+
+
+def smooth_target(*, dataset: str = DATASET) -> pd.Series:
+    """What the naive defence gains by a SmoothGrad target over a gradient target, image by image, with intervals."""
+    sides = [
+        {"kind": "variants", "dataset": dataset, "variant": name}
+        for name in ("naive: SmoothGrad target", "naive: weight 4")
+    ]
+    keys = [f"{metric} {eps}" for eps in variants.EPS for metric in ("spearman", "topk")]
+    gains = {key: report.text(verdicts.difference(key, *sides)) for key in keys}
+    return pd.Series(gains, name="SmoothGrad target minus gradient target")
+
+
+def frontier(*, eps: float = 0.05, dataset: str = DATASET) -> Figure:
+    """Accuracy against Spearman after an attack, a point for each variant, a marker for each group.
+
+    >>> from atexlib.experiments.findings import pages
+    >>> pages.frontier().axes[0].get_ylabel()
+    'accuracy'
+    """
+    figure, ax = plt.subplots(figsize=(6.5, 3.6))
+    for word, marker in zip([*GROUPS, "no training"], cycle("osvD^XP*<>"), strict=False):
+        points = trials(word, dataset=dataset)
+        if len(points):
+            ax.scatter(points[f"spearman {eps}"], points["accuracy"], marker=marker, label=report.label(word))
+    ax.set(xlabel=f"Spearman after the attack, eps {eps}", ylabel="accuracy")
+    ax.legend(fontsize=8)
+    plotting.foot(figure, origin("variants", dataset=dataset))
+    return figure
+
+
+def _sides() -> list[str]:
+    return [side for side in cost_kind.SIDES if verdicts.found(kind="cost", side=side)]
+
+
+def _by_samples(method: str) -> tuple[int, str]:
+    """Sort `plain` first, then methods by the number of their samples and by name."""
+    name, _, samples = method.partition(", ")
+    return int(samples or 0), name
