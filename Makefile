@@ -10,7 +10,7 @@ override ATEXLIB_DATA := $(abspath $(ATEXLIB_DATA))
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test browser chromium paper address clean linkcheck lock FORCE
+.PHONY: book test browser chromium paper canary address clean linkcheck lock FORCE
 
 # Two notebooks at a time, with half of the cores each.
 book: .venv/.ready $(OUT)/_build/.fresh
@@ -31,7 +31,9 @@ test:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PYTEST) tests --ignore tests/test_book.py --ignore tests/test_browser.py
-	$(PYTEST) --nbval-lax notebooks
+# Each notebook runs once: what nbval computed goes into the execution cache of the strict book.
+	$(MAKE) _build/smoke/_build/.fresh OUT=_build/smoke
+	NOTEBOOK_CACHE=$(CURDIR)/_build/smoke/_build/.jupyter_cache $(PYTEST) --nbval-lax notebooks
 	$(MAKE) book OUT=_build/smoke
 	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest tests/test_book.py
 	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest -n 2 tests/test_browser.py
@@ -48,6 +50,10 @@ chromium:
 PROFILE = cpu
 paper: .venv/.ready
 	$(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE) $(SWEEP)
+
+# Did a change of the code move the numbers of any kind of result?
+canary: .venv/.ready
+	$(BIN)/python -m atexlib canary
 
 # Where the book lives, in every notebook and setting: make address REPOSITORY=someone/some-book
 OLD = $(shell sed -n 's|^  url: https://github.com/||p' _config.yml)

@@ -142,9 +142,9 @@ def test_a_torchvision_net_and_a_folder_of_pictures_can_be_fooled(tmp_path):
             Image.fromarray(pixels.numpy()).save(tmp_path / name / f"{number}.png")
     torch.manual_seed(0)
     net = resnet50(weights=None, num_classes=2).eval()
-    images = data.load_folder(tmp_path, size=64, per_class=1)
+    images = data.load_folder(tmp_path, size=32, per_class=1)
     pixels = normalize(images.images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    for explainer, layer in (("grad_cam", "layer2"), ("lrp", "layer2"), ("gradient", None)):
+    for explainer, layer in (("grad_cam", "layer1"), ("lrp", "layer1"), ("gradient", None)):
         options = {"loss": "location", "explainer": explainer, "layer": layer, "weight": 2.0, "lr": 1e-6}
         found = attack.fool(net, (pixels, images.labels), steps=1, batch_size=2, **options)
         assert len(found.history) == 2

@@ -3,13 +3,16 @@ import dataclasses
 import pytest
 import torch
 from conftest import seeded
+from safetensors.torch import save_file
 
-from atexlib import chapters, checks, data, experiments, nets
-from atexlib.experiments.engine import store
-from atexlib.experiments.subjects import nets
+from atexlib import chapters, checks, data, defend, experiments, nets
+from atexlib.data import sets
+from atexlib.experiments import KINDS
+from atexlib.experiments.engine import presets, store
+from atexlib.experiments.subjects import nets as subjects
 
 DIGITS = {"preset": "smoke", "dataset": "digits", "device": "cpu", "seed": 3}
-TRAIN = experiments.train
+UNDEFENDED = subjects.undefended
 
 
 @pytest.fixture(autouse=True)
@@ -17,11 +20,11 @@ def trainings(tmp_path, monkeypatch):
     """No committed nets, and in place of training an untrained net; yields what was to be trained."""
     asked = []
 
-    def train(*, dataset, seed, preset, device, progress):
-        asked.append((dataset, seed, preset, device))
-        return nets.ConvNet(generator=seeded(seed)).eval()
+    def undefended(spec, place):
+        asked.append((spec["dataset"], spec["seed"], spec["preset"], place.device))
+        return nets.ConvNet(generator=seeded(spec["seed"])).eval(), {}
 
-    monkeypatch.setattr(experiments, "train", train)
+    monkeypatch.setattr(subjects, "undefended", undefended)
     monkeypatch.setattr(store, "COMMITTED", tmp_path)
     monkeypatch.setenv("ATEXLIB_RESULTS", str(tmp_path))
     return asked
@@ -47,6 +50,14 @@ def fashion(monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, split: made_up if name == made_up.name else load(name, split))
 
 
+def keep(net, defense="none", *, seed=3, preset="reduced"):
+    """Put a net where the kept one of this defence would be."""
+    spec = subjects.net_spec({"dataset": "digits", "seed": seed, "preset": preset}, defense)
+    path = store.place(KINDS[spec["kind"]].file(spec))
+    path.parent.mkdir(exist_ok=True)
+    save_file({name: value.half().contiguous() for name, value in net.state_dict().items()}, path)
+
+
 def weights(model):
     return torch.cat([weight.flatten() for weight in model.parameters()])
 
@@ -64,11 +75,12 @@ def test_a_chapter_gets_what_it_asks_for(trainings):
 def test_the_note_states_data_set_preset_seed_and_device():
     note = chapters.begin(**DIGITS).note
     assert note == "scikit-learn's digits, test images; preset smoke; net: trained at preset smoke, seed 3; cpu"
-    assert set(chapters.TITLES) == set(data.DATASETS)
+    assert {known.title for known in data.DATASETS.values()} > {"scikit-learn's digits", "MNIST"}
 
 
 def test_the_note_names_the_gpu(monkeypatch):
-    setting = dataclasses.replace(chapters.begin(**DIGITS), device="cuda")
+    setting = chapters.begin(**DIGITS)
+    setting = dataclasses.replace(setting, place=dataclasses.replace(setting.place, device="cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"the GPU at {device}")
     assert setting.note.endswith("; the GPU at cuda")
 
@@ -100,7 +112,7 @@ def test_a_device_that_this_machine_lacks_stops_before_anything_is_loaded(monkey
 
 
 def test_dataset_auto_at_smoke_is_digits(monkeypatch, trainings):
-    monkeypatch.setattr(data, "_idx", lambda *_: pytest.fail("more than digits was asked for"))
+    monkeypatch.setattr(sets, "_idx", lambda *_: pytest.fail("more than digits was asked for"))
     assert chapters.begin(**{**DIGITS, "dataset": "auto"}).test.name == "digits"
     assert trainings == [("digits", 3, "smoke", "cpu")]
 
@@ -136,8 +148,7 @@ def test_dataset_auto_is_fashion_mnist_where_it_can_be_had(capsys, trainings):
 
 def test_a_committed_net_is_read_unless_it_shall_be_recomputed(trainings):
     committed = nets.ConvNet(generator=seeded(9))
-    path = store.place(experiments.net_name(dataset="digits", defense="none", seed=3, preset="reduced"))
-    experiments.save_net(committed, path, {})
+    keep(committed)
     read = chapters.begin(**DIGITS)
     assert not trainings
     assert torch.equal(weights(read.model), weights(committed.half().float()))
@@ -150,26 +161,24 @@ def test_a_committed_net_is_read_unless_it_shall_be_recomputed(trainings):
 
 
 def test_a_net_of_another_seed_is_not_taken(trainings):
-    path = store.place(experiments.net_name(dataset="digits", defense="none", seed=0, preset="reduced"))
-    experiments.save_net(nets.ConvNet(), path, {})
+    keep(nets.ConvNet(), seed=0)
     chapters.begin(**DIGITS)
     assert trainings == [("digits", 3, "smoke", "cpu")]
 
 
 def test_a_chapter_trains_for_real(monkeypatch):
-    tiny = dataclasses.replace(experiments.PRESETS["smoke"], train_images=400, epochs=3, batch_size=20)
-    monkeypatch.setattr(experiments, "train", TRAIN)
-    monkeypatch.setitem(experiments.PRESETS, "smoke", tiny)
+    tiny = dataclasses.replace(presets.SIZES["smoke"], train_images=400, epochs=3, batch_size=20)
+    monkeypatch.setattr(subjects, "undefended", UNDEFENDED)
+    monkeypatch.setitem(presets.SIZES, "smoke", tiny)
     setting = chapters.begin(**DIGITS, recompute=True)
     assert nets.accuracy(setting.model, setting.test.images, setting.test.labels) > 0.3
 
 
 def test_a_defended_net_is_read_if_it_and_the_net_under_it_are_committed(monkeypatch):
     made = []
-    monkeypatch.setattr(nets, "defend", lambda model, settings, **_: made.append((model, settings)) or model)
+    monkeypatch.setattr(subjects, "defend", lambda model, name, *_: made.append((model, name)) or model)
     for defense in ("none", "naive"):
-        name = experiments.net_name(dataset="digits", defense=defense, seed=3, preset="reduced")
-        experiments.save_net(nets.ConvNet(generator=seeded(len(defense))), store.place(name), {})
+        keep(nets.ConvNet(generator=seeded(len(defense))), defense)
     found = chapters.begin(**DIGITS).defended("naive")
     assert torch.equal(weights(found), weights(nets.ConvNet(generator=seeded(5)).half().float()))
     assert not made
@@ -178,15 +187,23 @@ def test_a_defended_net_is_read_if_it_and_the_net_under_it_are_committed(monkeyp
 @pytest.mark.parametrize(("defense", "recompute"), [("atex", False), ("naive", True)])
 def test_else_it_is_trained_from_the_net_of_the_chapter(monkeypatch, defense, recompute):
     made = []
-    monkeypatch.setattr(nets, "defend", lambda model, settings, **_: made.append((model, settings)) or model)
+    monkeypatch.setattr(subjects, "defend", lambda model, *settings: made.append((model, *settings[:2])) or model)
     for kind in ("none", "naive"):
-        name = experiments.net_name(dataset="digits", defense=kind, seed=3, preset="reduced")
-        experiments.save_net(nets.ConvNet(), store.place(name), {})
+        keep(nets.ConvNet(), kind)
     setting = chapters.begin(**DIGITS, recompute=recompute)
     setting.defended(defense)
-    assert made == [(setting.model, nets.SETTINGS[defense])]
+    assert made == [(setting.model, defense, defend.DEFENSES[defense].settings)]
 
 
 def test_an_unknown_defence_is_refused():
     with pytest.raises(ValueError, match=r"defense is 'atx'.*Did you mean 'atex'"):
         chapters.begin(**DIGITS).defended("atx")
+
+
+def test_the_preset_with_most_kinds_of_net_is_read():
+    """A larger one at which a defence lacks would train it in the reader's face."""
+    keep(nets.ConvNet(generator=seeded(1)), preset="paper")
+    keep(nets.ConvNet(generator=seeded(2)), preset="reduced")
+    assert "net: trained at preset paper" in chapters.begin(**DIGITS).note
+    keep(nets.ConvNet(generator=seeded(3)), "naive", preset="reduced")
+    assert "net: trained at preset reduced" in chapters.begin(**DIGITS).note

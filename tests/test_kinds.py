@@ -85,7 +85,8 @@ def test_price_and_variants_of_a_linear_net_cost_nothing(linear):
 def test_smoothness_of_a_linear_net_is_perfect(linear):
     """Its SmoothGrad map is its gradient; blurred, it is what the blur makes of it."""
     card = made("smoothness", defense="plain", iterations=0, map="gradient")
-    assert means(card, "ssim max", "ssim l1", "ssim raw", "rank", "spearman", "topk", "same class") == [1.0] * 7
+    assert means(card, "ssim max", "ssim l1", "ssim raw", "rank", "same class") == [1.0] * 5
+    assert card["spearman"]["values"] == card["topk"]["values"] == [1.0]
     x = Place(**WHERE).images("test", 4).images
     maps = explain.gradient(linear, x)
     assert card["mass"]["mean"] == pytest.approx(shape.mass_on(maps, x > 0).mean().item(), rel=1e-4)

@@ -179,8 +179,8 @@ def predictions(value, *, seeds=(0, 1), kinds=("atex", "plain", "naive", "atex_a
                         put(kind, {name: [v, v + 0.01] for name, v in metrics.items()}, **where, **keys)
 
 
-def put(kind, metrics, **spec):
-    spec = {"kind": kind, **{key: spec[key] for key in KINDS[kind].keys if key in spec}, "preset": "smoke"}
+def put(name, metrics, **spec):
+    spec = {"kind": name, **{key: spec[key] for key in KINDS[name].keys if key in spec}, "preset": "smoke"}
     card = {"spec": spec, "metrics": {k: {"values": v} for k, v in metrics.items()}, "provenance": {"device": "cpu"}}
     kind, spec = kinds.check(spec)
     path = store.place(kind.file(spec))
@@ -218,7 +218,7 @@ def test_the_claims_on_fooling_come_out_as_the_cards_say():
                 for kind, lower in (("", 0.0), ("control ", 0.3))}  # fmt: skip
         measured = {"success": [success] * 4, "seen": [success + 0.05] * 3, **read}
         right = {"right before": [0.9] * 5, "right after": [0.9 - 0.03 * (number == 1)] * 5}
-        put("fooling", measured | right, **spec, seed=0)
+        put("fooling", measured | right, **{**spec, "seed": 0})
     found = {name: claim.cells("atex") for name, claim in claims_fooling.CLAIMS.items()}
     assert {name: len(cells) for name, cells in found.items()} == {"F1": 27, "F2": 35, "F3": 26, "F4": 135, "F5": 9}
     assert {name: verdicts.verdict(cells.values()) for name, cells in found.items()} == {

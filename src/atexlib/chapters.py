@@ -102,13 +102,13 @@ def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool 
     checks.device(device)
     if dataset == "auto":
         preset, dataset = _choose(preset)
-    place = Place(dataset, seed, preset, device, progress=True)
+    place, test = Place(dataset, seed, preset, device, progress=True), data.load(dataset, "test")
     committed = None if recompute else _committed(dataset, seed)
     if committed is None:
         model = nets.undefended({"dataset": dataset, "seed": seed, "preset": preset}, place)[0]
     else:
         model = experiments.trained(dataset=dataset, seed=seed, preset=committed, device=device)
-    return Setting(data.load(dataset, "test"), model, place, committed)
+    return Setting(test, model, place, committed)
 
 
 def _committed(dataset: str, seed: int) -> str | None:

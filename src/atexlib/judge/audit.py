@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,9 +14,9 @@ from .. import checks
 from ..attack.ascent import has_second_order_gradient
 from ..attack.ball import Ball
 from ..attack.inputs import manipulate
-from ..attack.objectives import CenterMass, Distance, Objective, Targeted, Untargeted
-from ..explain import gradients, registry
-from ..explain.registry import EXPLAINERS, Explainer
+from ..attack.objectives import OBJECTIVES
+from ..explain.gradients import gradient
+from ..explain.registry import EXPLAINERS, Explainer, find
 from ..maps import alike
 from ..maps.intervals import Interval, bootstrap
 from ..maps.shape import normalize
@@ -24,13 +24,7 @@ from ..nets import running, softplus
 
 MEASURES = ("spearman", "topk", "ssim")
 EXPLAINED = ("gradient", "integrated_gradients", "grad_cam", "lrp")
-ATTACKS: dict[str, Callable[[Tensor, int, torch.Generator], Objective]] = {
-    "untargeted": lambda x, k, generator: Untargeted(k=k),
-    "targeted": lambda x, k, generator: Targeted.random_region(x, max(2, min(x.shape[2:]) // 6), generator=generator),
-    "center_mass": lambda x, k, generator: CenterMass(),
-    "distance": lambda x, k, generator: Distance(),
-}
-
+ATTACKS = ("untargeted", "targeted", "center_mass", "distance")
 NOISE = "random noise"  # the control: a random corner of the ball, no search
 WORST = "worst of all"  # each image at the lowest of all attacks
 FLAT = 1e-5  # maps that span no more of their largest value than this count as constant
@@ -84,7 +78,7 @@ def audit(
     *,
     eps: float = 8 / 255,
     explainers: Sequence[str] | Mapping[str, Explainer] = EXPLAINED,
-    attacks: Sequence[str] = tuple(ATTACKS),
+    attacks: Sequence[str] = ATTACKS,
     steps: int = 50,
     starts: int = 2,
     beta: float = 10.0,
@@ -114,9 +108,9 @@ def audit(
         images: images (N, C, H, W) in [0, 1], at least two.
         labels: their classes (N,), for the accuracy; the predicted classes are explained.
         eps: most that a pixel may change.
-        explainers: names from `registry.EXPLAINERS`, or a dict of names and functions like those; one that refuses
+        explainers: names from `explain.available()`, or a dict of names and functions like those; one that refuses
             the net is left out, and a note says why.
-        attacks: names from ATTACKS.
+        attacks: names from `attack.available()`.
         steps: gradient steps of an attack.
         starts: starts of an attack.
         beta: sharpness of the softplus copy.
@@ -134,14 +128,13 @@ def audit(
     checks.count("number of images", len(images), low=2)
     checks.number("eps", eps, open_low=True)
     known = explainers if isinstance(explainers, Mapping) else EXPLAINERS
-    for what, names, allowed in (("explainer", explainers, known), ("attack", attacks, ATTACKS)):
+    for what, names, allowed in (("explainer", explainers, known), ("attack", attacks, OBJECTIVES)):
         if isinstance(names, str):
             raise ValueError(f"{what}s is {names!r}; pass a list of names, [{names!r}].")
         checks.count(f"number of {what}s", len(names))
         for name in names:
             checks.one_of(what, name, allowed)
-    for name in explainers:
-        registry.check_explainer(known[name])
+    chosen = {name: find(known[name]) for name in explainers}
     for what, number in {"steps": steps, "starts": starts, "batch_size": batch_size}.items():
         checks.count(what, number)
     generator = checks.generator(generator)
@@ -158,11 +151,11 @@ def audit(
     def changed_by(attack: str, explainer: Explainer, x: Tensor, k: int) -> Tensor:
         if attack == NOISE:
             return Ball(x, eps, "linf", (0.0, 1.0)).corner(generator)
-        return manipulate(model, x, ATTACKS[attack](x, k, generator), explainer=explainer, **search).x
+        return manipulate(model, x, OBJECTIVES[attack](x, k, generator), explainer=explainer, **search).x
 
     values, examples = {}, []
     with running.frozen(model):  # in eval mode, for the explainers too
-        usable, refused = _usable(model, images[:2], {name: known[name] for name in explainers}, batch_size)
+        usable, refused = _usable(model, images[:2], chosen, batch_size)
         rounds = tqdm([(e, a) for e in usable for a in (NOISE, *attacks)], desc="auditing", disable=not progress)
         for name, attack in rounds:
             rounds.set_postfix_str(f"{name}, {attack}")
@@ -224,7 +217,7 @@ def _surrogate(
         notes = [f"The attacks followed the net's own gradients, which mislead if it holds ReLU units: {why}"]
     guide = model if twin is None else twin
     with running.frozen(guide):
-        bends = has_second_order_gradient(guide, x, target, gradients.gradient, generator)
+        bends = has_second_order_gradient(guide, x, target, gradient, generator)
     if not bends:
         return None, [f"The attacks were WEAK, and high numbers mean nothing: the maps' gradients are zero, and {why}"]
     if twin is not None:

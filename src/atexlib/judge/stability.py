@@ -1,7 +1,7 @@
 """How far can an explanation move? On average over a neighbourhood, and at worst up to a positive scale."""
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,12 @@ from tqdm import tqdm
 from .. import checks
 from ..attack.ascent import ascend
 from ..attack.ball import NORMS, Ball
-from ..explain import gradients, registry
-from ..explain.registry import Explainer
+from ..explain.registry import Explainer, find
 from ..nets.running import frozen, logits_of
 
 
-class Stability(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Stability:
     """How far the map moves, an entry an image; smaller is more stable.
 
     >>> import torch
@@ -37,7 +37,7 @@ def average_case(
     *,
     radius: float,
     samples: int = 32,
-    explainer: Explainer = gradients.gradient,
+    explainer: str | Explainer = "gradient",
     bounds: tuple[float, float] = (0, 1),
     generator: torch.Generator | None = None,
     progress: bool = False,
@@ -71,7 +71,7 @@ def average_case(
     """
     checks.number("radius", radius)
     checks.count("samples", samples)
-    registry.check_explainer(explainer)
+    explainer = find(explainer)
     ball = _ball(x, radius, "linf", bounds)
     generator = checks.generator(generator)
     with frozen(model):
@@ -142,7 +142,7 @@ def _worst_case(
     eps: float,
     rounds: int,
     norm: str = "linf",
-    explainer: Explainer = gradients.gradient,
+    explainer: str | Explainer = "gradient",
     surrogate: nn.Module | None = None,
     steps: int = 100,
     starts: int = 1,
@@ -154,7 +154,7 @@ def _worst_case(
     checks.one_of("norm", norm, NORMS)
     checks.count("steps", steps)
     checks.count("starts", starts)
-    registry.check_explainer(explainer)
+    explainer = find(explainer)
     ball = _ball(x, eps, norm, bounds)
     generator = checks.generator(generator)
     with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():
