@@ -231,7 +231,7 @@ def success(
         model: the net before.
         fooled: the net after.
         images: (B, C, H, W), none of which the fooling has seen.
-        labels: classes (B,) to shown_maps.
+        labels: classes (B,) to explain.
         loss: one of LOSSES.
         explainer: whose maps are judged; one that the fooling did not use shows transfer.
         layer: for `lrp`, `grad_cam` and `gradient`, the module to read at.

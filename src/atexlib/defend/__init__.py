@@ -6,9 +6,10 @@
 1
 """
 
-from .adversarial import adversarial_training
-from .atex import atex, distillation, smooth_maps
+# The register, and every table that reads it, keeps the order of these lines.
 from .naive import naive
+from .atex import atex, distillation, smooth_maps
+from .adversarial import adversarial_training
 from .neighbors import along, orthogonal, orthogonal_ascent, remove_component
 from .registry import DEFENSES, Defense, available, defense
 

@@ -24,7 +24,6 @@ from .registry import defense
 DIRECTIONS = ("random", "ascent", "mixed")
 
 
-@defense("atex", label="ATEX", settings={"eps": 0.6, "orthogonal_samples": 2}, takes_maps=True)
 @defense(
     "atex_ascent",
     label="ATEX with ascent (ours)",
@@ -38,6 +37,7 @@ DIRECTIONS = ("random", "ascent", "mixed")
     },
     takes_maps=True,
 )
+@defense("atex", label="ATEX", settings={"eps": 0.6, "orthogonal_samples": 2}, takes_maps=True)
 def atex(
     model: nn.Module,
     data: Examples,

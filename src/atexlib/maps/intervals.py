@@ -103,14 +103,20 @@ def two_level(
         raise ValueError("values holds infinite numbers, or nothing but nan; drop those images, and say how many.")
     generator = checks.generator(generator)
     count, size = values.shape[:2]
+    known, numbers = (~values.isnan()).double().flatten(0, 1), values.nan_to_num(0).flatten(0, 1)
     means = []
     for part in torch.arange(resamples).split(CHUNK):
         seeds = torch.randint(count, (len(part), count, 1), generator=generator)
         rows = torch.randint(size, (len(part), count, size), generator=generator)
-        means.append(values[seeds, rows].nanmean((1, 2)))
+        # How often each image was drawn: then a mean is a product of matrices, and nothing is gathered.
+        drawn = torch.zeros(len(part), count * size, dtype=torch.float64)
+        drawn.scatter_add_(
+            1, (seeds * size + rows).flatten(1), torch.ones(len(part), count * size, dtype=torch.float64)
+        )
+        means.append((drawn @ numbers) / (drawn @ known))
     draws = statistic(torch.cat(means))
-    known = draws[~draws.isnan()]
-    return _percentiles(statistic(values.nanmean((0, 1))), known if len(known) else draws, level)
+    told = draws[~draws.isnan()]
+    return _percentiles(statistic(values.nanmean((0, 1))), told if len(told) else draws, level)
 
 
 def _check(level: float, resamples: int) -> None:

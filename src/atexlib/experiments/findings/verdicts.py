@@ -1,5 +1,6 @@
 """What the cards say: numbers over seeds and images, paired differences, and verdicts by a rule fixed beforehand."""
 
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +11,9 @@ from torch import Tensor
 from ... import checks
 from ...maps.intervals import Interval, two_level
 from ..engine import store
-from ..engine.kinds import KINDS
+from ..engine.kinds import KINDS, check
 from ..engine.presets import PRESETS
-from ..engine.results import Card, grid, load
+from ..engine.results import Card, grid, read
 
 SEEDS = tuple(range(5))
 
@@ -38,7 +39,7 @@ def common_preset(specs: Iterable[dict[str, object]]) -> str | None:
     specs = list(specs)
 
     def has_all(preset: str) -> bool:
-        return all(load(grid(**{"seed": SEEDS, **spec, "preset": preset})) for spec in specs)
+        return all(_cards(**{**spec, "preset": preset}) for spec in specs)
 
     return next((preset for preset in in_order(specs[0]["kind"]) if has_all(preset)), None)
 
@@ -47,7 +48,20 @@ def found(**spec: object) -> list[Card]:
     """The cards of a spec, for the seed and the preset given, or for all seeds and the largest preset there is."""
     if "preset" not in spec:
         spec["preset"] = largest_preset(**spec)
-    return load(grid(**{"seed": SEEDS, **spec})) if spec["preset"] else []
+    return _cards(**spec) if spec["preset"] else []
+
+
+def _cards(**spec: object) -> list[Card]:
+    """The cards of a spec, for all seeds unless it has one."""
+    specs = grid(**{"seed": SEEDS, **spec})
+    paths = (store.find(kind.file(its)) for kind, its in map(check, specs))
+    return [_read(path, path.stat().st_mtime_ns) for path in paths if path is not None]
+
+
+@functools.lru_cache(maxsize=2048)
+def _read(path: Path, _written: int) -> Card:
+    """A card, read again only if its file was written anew."""
+    return read(path)
 
 
 def per_image(metric: str, **spec: object) -> dict[int, Tensor]:

@@ -154,7 +154,7 @@ def _maps(net: nn.Module, images: Tensor, place: Place) -> Tensor:
     def make() -> Tensor:
         return smooth_maps(net, images, samples=MAP_SAMPLES, sigma=SIGMA, progress=place.progress)
 
-    return place.keep(("maps", len(images)), make) if net is base_net(place) else make()
+    return place.keep(("maps", len(images)), make) if net is place.kept.get("base net") else make()
 
 
 def train_on(net: nn.Module, place: Place, *, count: int, epochs: int) -> nn.Module:
