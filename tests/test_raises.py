@@ -107,7 +107,7 @@ UNCHECKED = {  # parameters that are handed on, free text, or checked by cases o
     ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip
-AFTER_A_LOOK = {("fool", "fool_set"), ("atex", "maps"), ("adversarial_training", "count")}  # the net sees an image
+AFTER_A_LOOK = set()  # arguments that are checked only when the net has seen an image
 
 BATCH = {
     "one image": (X[0], r"has shape \(1, 8, 8\); pass \(B, C, H, W\), one image as x\.unsqueeze\(0\)"),
@@ -297,12 +297,12 @@ def late():
             yield f"{name} target {target}", functools.partial(f, NET, X, target), f"target {regex}"
     for name, (f, valid) in CALLS.items():
         known = parameters(name, f)
-        for key in {"labels", "data", "validation", "fool_set"} & known.keys() if "model" in valid else ():
+        for key in sorted({"labels", "data", "validation", "fool_set"} & known.keys()) if "model" in valid else ():
             large = Y + 2 if key == "labels" else (X, Y + 2)
             told = "(labels|target)" if key == "labels" else f"{CALLED[key]}labels"
             regex = f"^{told} holds 4; the net has 4 classes, so labels run from 0 to 3"
             yield f"{name} {key} too large", functools.partial(f, **{**valid, key: large}), regex
-        for key in {"x", "images", "data"} & valid.keys() if "model" in valid else ():
+        for key in sorted({"x", "images", "data"} & valid.keys()) if "model" in valid else ():
             for of, regex in BAD_RETURNS:
                 if (name, regex) != ("fit", BAD_RETURNS[1][1]):  # of one image these are logits
                     call = functools.partial(f, **{**valid, "model": Returns(of)})

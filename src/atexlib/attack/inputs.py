@@ -130,18 +130,12 @@ def manipulate(
         raise ValueError(f"objective is {objective!r}; pass an instance, for example Untargeted(k=50).")
     generator = checks.generator(generator)
     effort = {"steps": steps, "step_size": step_size, "starts": starts, "generator": generator, "progress": progress}
-    parts = [
-        _manipulate(
-            model,
-            Ball(x[rows].detach(), eps, norm, bounds),
-            objective if batch_size is None else of_rows(objective, rows),
-            explainer=explainer,
-            tolerance=prediction_tolerance,
-            surrogate=surrogate,
-            **effort,
-        )
-        for rows in torch.arange(len(x)).split(batch_size or len(x))
-    ]
+    parts = []
+    for rows in torch.arange(len(x)).split(int(batch_size or len(x))):
+        ball = Ball(x[rows].detach(), eps, norm, bounds)
+        aim = objective if batch_size is None else of_rows(objective, rows)
+        options = {"explainer": explainer, "tolerance": prediction_tolerance, "surrogate": surrogate, **effort}
+        parts.append(_manipulate(model, ball, aim, **options))
     return Manipulation(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Manipulation)))
 
 

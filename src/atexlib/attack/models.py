@@ -111,12 +111,15 @@ def fool(
         checks.count("fool_batch_size", fool_batch_size)
     checks.net("model", model)
     generator, device = checks.generator(generator), checks.device(device, model)
-    (images, labels), validation = check_examples(model, data, validation)
     if fool_set is not None:
         fool_set = checks.examples("fool_set", fool_set)
         checks.batch("the fool set's images", fool_set[0])
+        images, _ = checks.examples("data", data)
+        checks.batch("images", images)
         checks.same_shape("an image of the fool set", fool_set[0][0], "one of the images", images[0])
         checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]))
+    (images, labels), validation = check_examples(model, data, validation)
+    if fool_set is not None:
         many = predict(model, images[:1]).shape[1]
         checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]), classes=many)
     images, labels = images.to(device), labels.to(device).long()
@@ -201,7 +204,9 @@ def _maps_and_peaks(
     options = {"explainer": explainer, "layer": layer, "create_graph": create_graph}
     size = len(x) if create_graph else CHUNK
     raw = [
-        torch.cat([one_channel(model, *part, **options) for part in zip(x.split(size), y.split(size), strict=True)])
+        torch.cat(
+            [one_channel(model, *part, **options) for part in zip(x.split(int(size)), y.split(int(size)), strict=True)]
+        )
         for y in targets
     ]
     peaks = torch.stack([maps.amax((1, 2, 3)) for maps in raw], dim=1)
@@ -280,7 +285,7 @@ def judged(before: Maps, after: Maps, *, loss: str) -> Mapping[str, Tensor]:
 
 def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
-        yield from torch.randperm(count, generator=generator).split(size)
+        yield from torch.randperm(count, generator=generator).split(int(size))
 
 
 def _check_names(loss: str, explainer: str | Explainer, classes: tuple[int, int] | None) -> None:

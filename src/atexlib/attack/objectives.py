@@ -17,6 +17,7 @@ Score = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor], Score]
 Default = Callable[[Tensor, int, torch.Generator], Objective]
 OBJECTIVES: dict[str, Default] = {}
+ROUNDING = 8  # rounding steps of a pixel's place by which two centres of mass may differ by chance
 
 
 def objective(name: str, *, default: Default) -> Callable[[type], type]:
@@ -152,7 +153,14 @@ class CenterMass:
     def __call__(self, clean_map: Tensor) -> Score:
         """Score by the distance from the clean map's centre."""
         clean = center_of_mass(clean_map)
-        return lambda maps: torch.linalg.vector_norm(center_of_mass(maps) - clean, dim=1)
+        rounding = ROUNDING * torch.finfo(clean.dtype).eps * max(clean_map.shape[2:])
+
+        def score(maps: Tensor) -> Tensor:
+            length = torch.linalg.vector_norm(center_of_mass(maps) - clean, dim=1)
+            # A length has a slope of one however short it is: what is rounding must not point anywhere.
+            return torch.where(length > rounding, length, 0 * length)
+
+        return score
 
 
 # The map shall look like another image of the batch.

@@ -54,12 +54,13 @@ def adversarial_training(
     check_schedule(epochs, batch_size, lr)
     checks.net("model", model)
     generator, device = checks.generator(generator), checks.device(device, model)
-    (images, labels), _ = check_examples(model, data)
+    images, _ = checks.examples("data", data)
     checks.batch("images", images, bounds=(0.0, 1.0))
     if count is not None:
         checks.count("count", count, high=len(images))
         if refresh:
             raise ValueError(f"count is {count} with refresh=True, which makes an FGSM image of each image; drop one.")
+    (images, labels), _ = check_examples(model, data)
     images, labels = images.to(device), labels.to(device).long()
     if not refresh:
         made = fgsm(working_copy(model, device), images[:count], labels[:count], eps=eps)

@@ -127,10 +127,10 @@ def atex(
     checks.net("model", model)
     generator, device = checks.generator(generator), checks.device(device, model)
     check_schedule(epochs, batch_size, lr, steps_per_batch=steps_per_batch)
-    (images, labels), validation = check_examples(model, data, validation)
     if maps is not None:
         checks.batch("maps", maps)
-        checks.same_shape("maps", maps, "images", images)
+        checks.same_shape("maps", maps, "images", checks.examples("data", data)[0])
+    (images, labels), validation = check_examples(model, data, validation)
     teacher = working_copy(model, device)
 
     def samples(student: nn.Module, x: Tensor, phi: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -205,6 +205,7 @@ def smooth_maps(
     >>> defend.smooth_maps(net, x, samples=4).shape
     torch.Size([2, 1, 8, 8])
     """
+    checks.net("model", model)
     checks.batch("images", images)
     checks.count("batch_size", batch_size)
     device = next(model.parameters(), images).device
@@ -212,7 +213,7 @@ def smooth_maps(
         return torch.cat(
             [
                 gradients.smoothgrad(model, batch.to(device), samples=samples, sigma=sigma)
-                for batch in tqdm(images.split(batch_size), desc="SmoothGrad maps", disable=not progress)
+                for batch in tqdm(images.split(int(batch_size)), desc="SmoothGrad maps", disable=not progress)
             ]
         )
 

@@ -95,8 +95,8 @@ def naive(
     checks.net("model", model)
     generator, device = checks.generator(generator), checks.device(device, model)
     check_schedule(epochs, batch_size, lr)
+    checks.batch("images", checks.examples("data", data)[0], bounds=(0, 1))
     (images, labels), validation = check_examples(model, data, validation)
-    checks.batch("images", images, bounds=(0, 1))
     if neighbors == "ascent":
         few = [values[:2].to(next(model.parameters()).device) for values in (images, labels.long())]
         with frozen(model):

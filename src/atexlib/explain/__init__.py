@@ -9,11 +9,12 @@ torch.Size([2, 1, 28, 28])
 from .gradients import Target, grad_cam, gradient, gradient_x_input, integrated_gradients, smoothgrad
 from .heatmaps import DEAD, heatmap, is_dead, one_channel, scaled
 from .lrp import lrp
-from .registry import EXPLAINERS, Explainer, Traits, available, explainer, find, traits
+from .registry import EXPLAINERS, TRAITS, Explainer, Traits, available, explainer, find, traits
 
 __all__ = [
     "DEAD",
     "EXPLAINERS",
+    "TRAITS",
     "Explainer",
     "Target",
     "Traits",

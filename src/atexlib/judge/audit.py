@@ -127,6 +127,7 @@ def audit(
     checks.labels("labels", labels, size=len(images))
     checks.count("number of images", len(images), low=2)
     checks.number("eps", eps, open_low=True)
+    checks.number("beta", beta, open_low=True)
     known = explainers if isinstance(explainers, Mapping) else EXPLAINERS
     for what, names, allowed in (("explainer", explainers, known), ("attack", attacks, OBJECTIVES)):
         if isinstance(names, str):
@@ -160,7 +161,7 @@ def audit(
         for name, attack in rounds:
             rounds.set_postfix_str(f"{name}, {attack}")
             (explainer, k), parts = usable[name], []
-            for x, target in zip(images.split(batch_size), predicted.split(batch_size), strict=True):
+            for x, target in zip(images.split(int(batch_size)), predicted.split(int(batch_size)), strict=True):
                 parts.append(_compared(model, explainer, x, changed_by(attack, explainer, x, k), target, k))
             whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
             examples += _examples(name, attack, images, whole)

@@ -155,6 +155,8 @@ def _worst_case(
     checks.count("steps", steps)
     checks.count("starts", starts)
     explainer = find(explainer)
+    if surrogate is not None:
+        checks.net("surrogate", surrogate)
     ball = _ball(x, eps, norm, bounds)
     generator = checks.generator(generator)
     with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():

@@ -1,6 +1,6 @@
 """How alike are two maps? Five measures, each for a batch of pairs (B, C, H, W), each returning (B,) in float64.
 
-All work on the values as they are handed in: the caller takes absolute values and normalises (`explainers.normalize`).
+All work on the values as they are handed in: the caller takes absolute values and normalises (`shape.normalize`).
 On the CPU NumPy sorts and partitions: its vectorised code is several times as fast as torch's there.
 """
 

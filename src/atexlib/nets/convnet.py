@@ -50,7 +50,7 @@ class ConvNet(nn.Module):
         self.act3 = unit(beta)
         self.fc2 = nn.Linear(hidden, classes)
         if generator is not None:
-            _reset(self, generator)
+            _reset(self, checks.generator(generator))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, channels, side, side)."""
@@ -75,6 +75,7 @@ def with_beta(model: nn.Module, beta: float) -> nn.Module:
     >>> nets.with_beta(nets.ConvNet(beta=10), 3).act1
     Softplus(beta=3, threshold=20.0)
     """
+    checks.net("model", model)
     checks.number("beta", beta, open_low=True)
     twin = copy.deepcopy(model)
     for module in twin.modules():

@@ -116,7 +116,7 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tenso
     checks.net("model", model)
     device = next(model.parameters(), images).device
     with evaluating(model):
-        return torch.cat([logits_of(model, batch.to(device)) for batch in images.split(batch_size)])
+        return torch.cat([logits_of(model, batch.to(device)) for batch in images.split(int(batch_size))])
 
 
 def of_class(values: Tensor, target: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ def optimize(
     for epoch in range(1, epochs + 1):
         model.train()
         total = torch.zeros((), device=device)
-        for rows in torch.randperm(count, generator=generator).to(device).split(batch_size):
+        for rows in torch.randperm(count, generator=generator).to(device).split(int(batch_size)):
             for _ in range(steps_per_batch):
                 value = loss(model, rows)
                 optimizer.zero_grad()

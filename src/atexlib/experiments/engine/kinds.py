@@ -20,7 +20,12 @@ Need = tuple[str, Spec]
 
 @dataclass(frozen=True)
 class Kind:
-    """How the results of one kind are made, and what they rest on."""
+    """How the results of one kind are made, and what they rest on.
+
+    >>> from atexlib import experiments
+    >>> experiments.KINDS["cost"].file({"side": "28", "seed": 0, "preset": "reduced"})
+    'cost/28-seed0-reduced.json'
+    """
 
     name: str
     keys: Mapping[str, Collection[str] | type]
@@ -108,6 +113,12 @@ def kind(
     """Enter the decorated `make(spec, place)` in the register as a kind of result; `seed` and `preset` join the keys.
 
     Options as the fields of `Kind`; `settings` may be a dict, `sizes` is a text of names.
+
+    >>> @kind("answer", keys={"dataset": DATASETS}, history=("first",))
+    ... def answer(spec, place):
+    ...     return {"answer": 42}
+    >>> KINDS.pop("answer").version
+    1
     """
     given = settings if callable(settings) else lambda spec: settings
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Preset:
-    """The sizes of a run, as `presets.toml` explains them."""
+    """The sizes of a run, as `presets.toml` explains them.
+
+    >>> from atexlib import experiments
+    >>> experiments.PRESETS["paper"].images
+    1000
+    """
 
     name: str
     train_images: int

@@ -34,6 +34,11 @@ def ensure(
 ) -> Path:
     """The file of a result; if there is none it is made and written, and what it rests on before it.
 
+    >>> from atexlib import experiments
+    >>> spec = {"kind": "theorem1", "dataset": "mnist", "defense": "none", "seed": 0, "preset": "reduced"}
+    >>> experiments.ensure(spec).name
+    'mnist-none-seed0-reduced.json'
+
     Args:
         spec: `kind` (one of KINDS) and that kind's keys.
         place: where to make it, if there is one already.
@@ -87,6 +92,11 @@ def run_or_load(
 ) -> Card:
     """The result of a spec: read if there is one, else computed and written. Arguments and errors as for `ensure`.
 
+    >>> from atexlib import experiments
+    >>> spec = {"kind": "theorem1", "dataset": "mnist", "defense": "none", "seed": 0, "preset": "reduced"}
+    >>> abs(experiments.run_or_load(spec)["metrics"]["probability"]["mean"]) < 1e-8
+    True
+
     Returns:
         A dict of `spec`, `metrics` and `provenance`. Metrics with one value an image hold `values`, their `mean` and
         the ends `low` and `high` of its 95 % interval over the images.
@@ -95,7 +105,13 @@ def run_or_load(
 
 
 def run_all(specs: Iterable[Spec], *, recompute: Recompute = False, device: str = "cpu") -> list[Path]:
-    """Make the results that are missing, one after the other; what is done stays done if this is interrupted."""
+    """Make the results that are missing, one after the other; what is done stays done if this is interrupted.
+
+    >>> from atexlib import experiments
+    >>> where = {"dataset": "mnist", "defense": "none", "preset": "reduced"}
+    >>> [path.name for path in experiments.run_all(experiments.grid(kind="theorem1", **where, seed=[0, 1]))]
+    ['mnist-none-seed0-reduced.json', 'mnist-none-seed1-reduced.json']
+    """
     place, paths = None, []
     for spec in tqdm(list(specs), desc="results"):
         here = Place.of(check(spec)[1], device=devices(device))
@@ -105,7 +121,13 @@ def run_all(specs: Iterable[Spec], *, recompute: Recompute = False, device: str 
 
 
 def load(specs: Iterable[Spec]) -> list[Card]:
-    """The results of those specs that have one; nothing is computed."""
+    """The results of those specs that have one; nothing is computed.
+
+    >>> from atexlib import experiments
+    >>> where = {"dataset": "mnist", "defense": "none", "preset": "reduced"}
+    >>> len(experiments.load(experiments.grid(kind="theorem1", **where, seed=[0, 99])))
+    1
+    """
     found = (store.find(kind.file(spec)) for kind, spec in map(check, specs))
     return [read(path) for path in found if path is not None]
 
@@ -231,7 +253,12 @@ class Entry:
 
 
 def status(*names: str) -> Iterator[Entry]:
-    """Every result of some kinds (of all if none is named) that is kept, own and committed."""
+    """Every result of some kinds (of all if none is named) that is kept, own and committed.
+
+    >>> from atexlib import experiments
+    >>> {entry.state for entry in experiments.status("cost")}
+    {'fresh'}
+    """
     for name in names or KINDS:
         if not KINDS[name].scratch:
             yield from (entry(file) for file in store.names(name, KINDS[name].suffix))
