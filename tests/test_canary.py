@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant("maps.shape:total_variation", ".abs()", ".square()", "smoothness"),
     Mutant("maps.intervals:_percentiles", "(1 - level) / 2", "1 - level", "table"),
     # Explanations.
-    Mutant("explain.gradients:_derivative", "score.sum()", "2 * score.sum()", "explainers"),
+    Mutant("explain.gradients:_derivative", "score.sum()", "2 * score.sum()", "smoothness"),
     Mutant("explain.gradients:gradient_x_input", "x * gradient(", "(x + 1) * gradient(", "explainers"),
     Mutant("explain.gradients:integrated_gradients", "(points + 1) / 2", "(points + 1) / 3", "explainers"),
     Mutant("explain.gradients:smoothgrad", "* sigma", "* 2 * sigma", "explainers"),
@@ -94,11 +94,11 @@ MUTANTS = [
     Mutant("attack.ascent:ascend", "(1 + math.cos(math.pi * step / steps)) / 2", "1", "table"),
     Mutant("attack.ascent:PROBES", "8", "2", "table"),
     Mutant("attack.ascent:FLAT", "8", "-1", "attacks"),
-    Mutant("attack.ascent:_judge", "excess < -slack", "excess < 1", "table"),
+    Mutant("attack.ascent:_judge", "excess < -slack", "excess < 1", "attacks"),
     Mutant("attack.objectives:Untargeted.__call__", "-_mass", "_mass", "table"),
     Mutant("attack.objectives:_correlation", "a - a.mean(1, keepdim=True)", "a", "attacks"),
     Mutant("attack.inputs:prediction_violation", "shift - tolerance", "shift - 2 * tolerance", "attacks"),
-    Mutant("attack.inputs:_manipulate", "best_score > clean_score", "best_score > 2 * clean_score", "attacks"),
+    Mutant("attack.ascent:ascend", "0) + slope", "0) - slope", "table"),
     Mutant("attack.predictions:fgsm", "x + eps", "x - eps", "adversarial_efficacy"),
     Mutant("attack.predictions:margin", "amax(1)", "amin(1)", "adversarial_efficacy"),
     Mutant("attack.fooling_losses:frame", "mask[rows", "mask[0 * rows", "fooling_point"),
@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant("experiments.kinds.variants:rival", '0.0) * noise', '0.0) * 2 * noise', "variants"),
     Mutant("experiments.kinds.fooling:FOOLED_ON", "512", "256", "fooling_point"),
     Mutant("experiments.kinds.repair:WEIGHT", "0.2", "0.1", "repair"),
-    Mutant("experiments.kinds.tables:BUDGET_IMAGES", "64", "32", "budget"),
+    Mutant("experiments.kinds.smoothness:COPIES", "100", "50", "smoothness"),
     Mutant("experiments.engine.numbers:summary", "bootstrap(known)", "bootstrap(known * 2)", "table"),
 ]  # fmt: skip
 SEEN = 0.9  # the share of the mutants that the canaries must see
@@ -209,4 +209,4 @@ def test_a_mutant_is_noticed_or_noted(monkeypatch, mutant):
 
 def test_the_canaries_see_the_mutants():
     assert len(MUTANTS) >= 40
-    assert len(SURVIVORS) <= (1 - SEEN) * len(MUTANTS), sorted(SURVIVORS)
+    assert len(SURVIVORS) <= (1 - SEEN) * len(MUTANTS), "\n".join(["survived:", *sorted(SURVIVORS)])

@@ -5,6 +5,7 @@ the constants that bite only at size. If its numbers move, the code that makes r
 history gets a line, or the code is mended.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -21,13 +22,13 @@ from .presets import CANARY
 
 RECORD = Path(__file__).parents[1] / "canaries.json"
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
+NAMED = 3  # moved parts that a fault names; the rest of the canary is not walked
 Cells = dict[str, dict[str, object]]
 
 
-def cells(kind: Kind) -> Cells:
-    """The canary of a kind: for each of its specs the constants and every number of the result."""
+def cells(kind: Kind) -> Iterator[tuple[str, dict[str, object]]]:
+    """The canary of a kind: for each of its specs, by a label, the constants and every number of the result."""
     places: dict[Place, Place] = {}
-    found = {}
     for given in kind.canary:
         spec = {"kind": kind.name, **given, "preset": CANARY}
         place = Place.of(spec)
@@ -42,8 +43,7 @@ def cells(kind: Kind) -> Cells:
             numbers["weights"] = list(_weights(net))
         label = " ".join(str(value) for value in given.values())
         settings = {name: value for name, value in kind.stands_on(spec).items() if name in ("settings", "sizes")}
-        found[label] = {**json.loads(json.dumps(settings)), "numbers": numbers}
-    return found
+        yield label, {**json.loads(json.dumps(settings)), "numbers": numbers}
 
 
 def _weights(net: nn.Module) -> Iterator[float]:
@@ -74,7 +74,7 @@ def write(names: Iterable[str]) -> None:
     """Record the canaries of some kinds, with the versions of today."""
     record = read()
     for name in tqdm(list(names), desc="canaries"):
-        record[name] = {"version": KINDS[name].version, "cells": cells(KINDS[name])}
+        record[name] = {"version": KINDS[name].version, "cells": dict(cells(KINDS[name]))}
     text = json.dumps({name: record[name] for name in KINDS if name in record}, indent=None).replace("}, ", "},\n")
     files.write(RECORD, lambda temporary: Path(temporary).write_text(text + "\n"))
 
@@ -89,16 +89,18 @@ def faults(name: str) -> list[str]:
     kind, record = KINDS[name], read().get(name)
     if record is None or record["version"] != kind.version:
         return [f"{name}: version {kind.version} has no canary yet; python -m atexlib canary {name} --write"]
-    moved = [f"{label}: {what}" for label, what in _moved(cells(kind), record["cells"])]
+    moved = [f"{label}: {what}" for label, what in itertools.islice(_moved(kind, record["cells"]), NAMED)]
     remedy = f"bump `{name}` to {kind.version + 1} by a line in its history, or mend it"
-    return [f"{name}: {len(moved)} parts of its canary moved ({'; '.join(moved[:3])}); {remedy}"] if moved else []
+    return [f"{name}: its canary moved ({'; '.join(moved)}); {remedy}"] if moved else []
 
 
-def _moved(now: Cells, recorded: Cells) -> Iterator[tuple[str, str]]:
-    for label in sorted(now.keys() | recorded.keys()):
-        a, b = now.get(label), recorded.get(label)
-        if a is None or b is None:
-            yield label, "new" if b is None else "gone"
+def _moved(kind: Kind, recorded: Cells) -> Iterator[tuple[str, str]]:
+    """Label and part of what differs, cell by cell, so that whoever has seen enough need not wait for the rest."""
+    left = dict(recorded)
+    for label, a in cells(kind):
+        b = left.pop(label, None)
+        if b is None:
+            yield label, "new"
             continue
         for part in ("settings", "sizes"):
             if a[part] != b[part]:
@@ -106,6 +108,8 @@ def _moved(now: Cells, recorded: Cells) -> Iterator[tuple[str, str]]:
         for metric in sorted(a["numbers"].keys() | b["numbers"].keys()):
             if not _alike(a["numbers"].get(metric, []), b["numbers"].get(metric, [])):
                 yield label, metric
+    for label in left:
+        yield label, "gone"
 
 
 def _alike(a: list[float | None], b: list[float | None]) -> bool:
