@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from atexlib.experiments.engine import cards
+from atexlib.experiments.engine import results
 
 ROOT = Path(__file__).parents[1]
 EPS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09]  # the first is made beforehand
@@ -35,7 +35,7 @@ def seconds(workers: int, eps: list[float], folder: Path) -> float:
 
 def made(folder: Path) -> dict[str, object]:
     """The metrics of the cards in a folder."""
-    return {path.name: cards.read(path)["metrics"] for path in folder.glob("results/cards/table/*.json")}
+    return {path.name: results.read(path)["metrics"] for path in folder.glob("results/table/*.json")}
 
 
 def main() -> None:

@@ -2,15 +2,17 @@
 
 import argparse
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 from . import checks, experiments
 from .experiments import KINDS
 from .experiments.engine import canary, results, store
+from .experiments.engine.kinds import Recompute
 
 NUMBERS = {int: "a whole number", float: "a number above 0"}
-RECOMPUTE = {None: False, "all": True, "stale": "stale"}
+RECOMPUTE: dict[str | None, Recompute] = {None: False, "all": True, "stale": "stale"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind in KINDS.items():
         one = kinds.add_parser(name, help="one or more values of each key; every combination is run")
         for key, allowed in kind.keys.items():
-            options = {"type": allowed} if allowed in (int, float) else {"choices": list(allowed)}
+            options: dict[str, Any] = {"type": allowed} if isinstance(allowed, type) else {"choices": list(allowed)}
             one.add_argument(f"--{key}", nargs="+", required=True, **options)
         one.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
         words = "even if the result is there; `stale`: only if it is out of date or cannot be read"
@@ -54,7 +56,7 @@ def _list(_options: argparse.Namespace) -> None:
     for name, kind in KINDS.items():
         print(f"{name}, version {kind.version}: {len(store.names(name, kind.suffix))} results")
         for key, allowed in kind.keys.items():
-            print(f"  --{key}: {NUMBERS[allowed] if allowed in (int, float) else ' | '.join(allowed)}")
+            print(f"  --{key}: {NUMBERS[allowed] if isinstance(allowed, type) else ' | '.join(allowed)}")
 
 
 def _status(_options: argparse.Namespace) -> None:

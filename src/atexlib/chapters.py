@@ -1,6 +1,7 @@
 """What a chapter's first cells ask for: parameters that are checked, a data set, a trained net and the test images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,14 +56,14 @@ class Setting:
         return f"{title}, test images; preset {self.size.name}; net: {net}; {device}"
 
     @property
-    def effort(self) -> dict[str, object]:
+    def effort(self) -> dict[str, Any]:
         """How hard to attack, as keywords of `manipulate` (steps, starts and a new generator)."""
         return {"steps": self.size.steps, "starts": self.size.starts, "generator": self.generator()}
 
     def defended(self, defense: str) -> nn.Module:
         """This net with a defence: the committed one if both are, else trained now from it at the preset's size."""
         checks.one_of("defense", defense, nets.DEFENSES)
-        where = {"dataset": self.test.name, "seed": self.seed}
+        where: dict[str, Any] = {"dataset": self.test.name, "seed": self.seed}
         if self.committed and self.committed in nets.committed(defense=defense, **where):
             return experiments.trained(defense=defense, preset=self.committed, device=self.device, **where)
         return nets.defend(self.model, defense, nets.DEFENSES[defense].settings, self.place)

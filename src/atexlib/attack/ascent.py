@@ -4,6 +4,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +132,7 @@ def _look(
     if not with_slope:
         return value, feasible, None
     z = z.detach().requires_grad_()
-    maps, logits = _map_and_logits(surrogate, z, target, explainer)
+    maps, logits = _map_and_logits(cast("nn.Module", surrogate), z, target, explainer)
     guide, excess, _ = _judge(score(maps), logits, guide_violation)
     return value, feasible, _slope(torch.where(feasible, guide, -excess), z)
 

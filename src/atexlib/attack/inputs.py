@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +130,13 @@ def manipulate(
     if not callable(objective) or isinstance(objective, type):
         raise ValueError(f"objective is {objective!r}; pass an instance, for example Untargeted(k=50).")
     generator = checks.generator(generator)
-    effort = {"steps": steps, "step_size": step_size, "starts": starts, "generator": generator, "progress": progress}
+    effort: dict[str, Any] = {
+        "steps": steps,
+        "step_size": step_size,
+        "starts": starts,
+        "generator": generator,
+        "progress": progress,
+    }
     parts = []
     for rows in torch.arange(len(x)).split(int(batch_size or len(x))):
         ball = Ball(x[rows].detach(), eps, norm, bounds)
@@ -147,7 +154,7 @@ def _manipulate(
     explainer: Explainer,
     tolerance: float | None,
     surrogate: nn.Module | None,
-    **effort: object,
+    **effort: Any,
 ) -> Manipulation:
     x = ball.center
     with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -126,7 +127,7 @@ def fool(
     chosen, wanted = (images, labels) if fool_set is None else (fool_set[0].to(device), fool_set[1].to(device).long())
     watched = (images, labels) if validation is None else validation
     net = copy.deepcopy(model).to(device).eval()
-    where = {"explainer": explainer, "layer": layer, "classes": classes}
+    where: dict[str, Any] = {"explainer": explainer, "layer": layer, "classes": classes}
     originals, peaks = _maps_and_peaks(net, chosen, wanted, **where)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
@@ -201,7 +202,7 @@ def _maps_and_peaks(
 ) -> tuple[Maps, Tensor]:
     """Heat maps as `shown_maps` gives them, and the largest value (B, K) of each before it was cut and scaled."""
     targets = [labels] if classes is None else [torch.full_like(labels, c) for c in classes]
-    options = {"explainer": explainer, "layer": layer, "create_graph": create_graph}
+    options: dict[str, Any] = {"explainer": explainer, "layer": layer, "create_graph": create_graph}
     size = len(x) if create_graph else CHUNK
     raw = [
         torch.cat(
@@ -252,7 +253,7 @@ def success(
     _check_names(loss, explainer, classes)
     checks.batch("images", images)
     checks.labels("labels", labels, size=len(images))
-    where = {"explainer": explainer, "layer": layer, "classes": classes}
+    where: dict[str, Any] = {"explainer": explainer, "layer": layer, "classes": classes}
     return judged(*(shown_maps(net, images, labels, **where) for net in (model, fooled)), loss=loss)
 
 

@@ -58,7 +58,7 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     if per_class is not None:
         rank = torch.arange(len(targets)) - torch.searchsorted(targets, targets)  # place within its own class
         folder, targets = Subset(folder, (rank < per_class).nonzero()[:, 0].tolist()), targets[rank < per_class]
-        classes = folder.dataset.classes
+        classes = folder.dataset.classes  # type: ignore[attr-defined]
     else:
         classes = folder.classes
     batches = tqdm(DataLoader(folder, batch_size=256), desc=f"reading {path.name}", disable=not progress)

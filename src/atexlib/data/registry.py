@@ -34,8 +34,8 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any pixel, label or shape."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
-        digest.update(self.images.contiguous().numpy())
-        digest.update(self.labels.contiguous().numpy())
+        digest.update(self.images.contiguous().numpy())  # type: ignore[arg-type]
+        digest.update(self.labels.contiguous().numpy())  # type: ignore[arg-type]
         return digest.hexdigest()[:16]
 
     def first(self, count: int) -> "ImageSet":

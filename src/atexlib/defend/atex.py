@@ -1,5 +1,7 @@
 """ATEX (Eq. 4-6): adversarial training on explanations, as a loss for `training.optimize`."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -112,12 +114,12 @@ def atex(
         raise ValueError("alpha, fidelity and label_weight are all 0; at least one must be above it.")
     checks.number("eps", eps, open_low=True)
     checks.number("temperature", temperature, open_low=True)
-    for name, value, allowed in (
+    for name, word, allowed in (
         ("norm", norm, NORMS),
         ("noise", noise, NOISES),
         ("directions", directions, DIRECTIONS),
     ):
-        checks.one_of(name, value, allowed)
+        checks.one_of(name, word, allowed)
     for name, value in {
         "ascent_steps": ascent_steps,
         "along_samples": along_samples,
@@ -159,7 +161,7 @@ def atex(
         return torch.cat(x_p), wanted.repeat(len(x_p), 1)
 
     def objective(
-        student: nn.Module, x: Tensor, y: Tensor, phi: Tensor, clean: Tensor, generator: torch.Generator
+        student: nn.Module, x: Tensor, y: Tensor, phi: Tensor, clean: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         x_p, wanted = samples(student, x, phi, generator)
         logits, moved = student(torch.cat([x, x_p])).tensor_split([len(x)])
@@ -172,12 +174,14 @@ def atex(
         return x.to(device), y.to(device).long(), phi.to(device), predict(teacher, x)
 
     tensors = prepared(images, labels, maps)
-    held = None if validation is None else prepared(validation[0][:EVALUATED], validation[1][:EVALUATED], None)
+    held: Any = None if validation is None else prepared(validation[0][:EVALUATED], validation[1][:EVALUATED], None)
     return optimize(
         teacher,
-        lambda student, rows: objective(student, *(values[rows] for values in tensors), generator),
+        lambda student, rows: objective(student, *(values[rows] for values in tensors), generator=generator),
         count=len(images),
-        validate=validate_by(lambda student: objective(student, *held, torch.Generator().manual_seed(0)), validation),
+        validate=validate_by(
+            lambda student: objective(student, *held, generator=torch.Generator().manual_seed(0)), validation
+        ),
         epochs=epochs,
         batch_size=batch_size,
         steps_per_batch=steps_per_batch,

@@ -1,6 +1,7 @@
 """The naive defence (Eq. 2): explanations near an image shall be like the one at it, by double backprop."""
 
 import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,9 +99,9 @@ def naive(
     checks.batch("images", checks.examples("data", data)[0], bounds=(0, 1))
     (images, labels), validation = check_examples(model, data, validation)
     if neighbors == "ascent":
-        few = [values[:2].to(next(model.parameters()).device) for values in (images, labels.long())]
+        x, y = (values[:2].to(next(model.parameters()).device) for values in (images, labels.long()))
         with frozen(model):
-            bends = has_second_order_gradient(model, *few, gradients.gradient, torch.Generator())
+            bends = has_second_order_gradient(model, x, y, gradients.gradient, torch.Generator())
         if not bends:
             warnings.warn(
                 "The gradient map does not change with the image to first order, as in every ReLU net: neighbors="
@@ -134,14 +135,16 @@ def naive(
         return value + weight * distance(clean.repeat(samples, 1, 1, 1))(moved).mean()
 
     x, y = images.to(device), labels.to(device).long()
-    held = None
+    held: Any = None
     if validation is not None:
         held = validation[0][:EVALUATED].to(device), validation[1][:EVALUATED].to(device).long()
     return optimize(
         working_copy(model, device),
         lambda net, rows: objective(net, x[rows], y[rows], generator),
         count=len(images),
-        validate=validate_by(lambda net: objective(net, *held, torch.Generator().manual_seed(0)), validation),
+        validate=validate_by(
+            lambda net: objective(net, held[0], held[1], torch.Generator().manual_seed(0)), validation
+        ),
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,

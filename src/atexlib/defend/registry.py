@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..nets.training import Fitted
 
@@ -21,7 +22,7 @@ class Defense:
     """Called as `train(model, data, *, epochs, ..., **settings)`."""
     label: str
     """Its name in a table or figure."""
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     takes_maps: bool = False
     """Whether it takes `maps=`, explanations of the net that it starts from, which several trainings may share."""
     history: tuple[str, ...] = ("first",)
@@ -35,7 +36,7 @@ def defense(
     name: str,
     *,
     label: str,
-    settings: Mapping[str, object],
+    settings: Mapping[str, Any],
     takes_maps: bool = False,
     history: tuple[str, ...] = ("first",),
 ) -> Callable[[Trainer], Trainer]:

@@ -1,6 +1,6 @@
 """Explainers that differentiate a class's logit: once, or at many points whose gradients are averaged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -140,7 +140,7 @@ def target_logits(logits: Tensor, target: Target) -> Tensor:
 
 def _derivative(score: Tensor, variable: Tensor, create_graph: bool) -> Tensor:
     # The sum's gradient holds each image's own gradient: in eval mode no image touches another one's logit.
-    found = [None]
+    found: Sequence[Tensor | None] = [None]
     if score.requires_grad:
         found = torch.autograd.grad(score.sum(), variable, create_graph=create_graph, allow_unused=True)
     if found[0] is None:

@@ -4,10 +4,12 @@ A net is traced into its layers. A forward pass keeps what flows between them, t
 layer, by the rule of each. Nothing is detached, so relevance has a gradient by x and by every weight.
 """
 
+import functools
 import operator
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +97,7 @@ def _relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], l
     place = net.input if layer is None else net.outputs[layer]
     with checks.takes(model, x):
         values = _forward(net, x)
-    flows: Values = defaultdict(float)
+    flows: Values = defaultdict(float)  # type: ignore[arg-type]
     flows[net.logits] = start(values[net.logits])
     for node in reversed(net.graph.nodes):
         if node is place and node in flows:
@@ -143,7 +145,7 @@ class _Net:
         self.logits = nodes[-1].args[0]
 
     def module(self, node: fx.Node) -> nn.Module | None:
-        return self.modules[node.target] if node.op == "call_module" else None
+        return self.modules[str(node.target)] if node.op == "call_module" else None
 
     def norm_after(self, node: fx.Node) -> fx.Node | None:
         """The batch norm that a convolution's output goes to, if it goes nowhere else."""
@@ -153,14 +155,17 @@ class _Net:
 
     def rule(self, node: fx.Node) -> Callable[[Values, Tensor], list[tuple[fx.Node, Tensor]]]:
         """How a node's relevance is divided among the nodes it comes from; a ValueError if there is no rule."""
-        module, source = self.module(node), node.args[0] if node.args else None
+        module = self.module(node)
+        source: Any = node.args[0] if node.args else None
+        function: Any = node.target
         if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
-            norm = self.module(self.norm_after(node)) if self.norm_after(node) else None
+            after = self.norm_after(node)
+            norm = cast("nn.BatchNorm2d | None", self.module(after) if after else None)
             return lambda v, r: [(source, z_plus(v[source], r, module, norm))]
         if isinstance(module, nn.Linear):
             return lambda v, r: [(source, epsilon(v[source], r, module))]
         if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d) or node.target in POOLS:
-            pool = module or (lambda x: node.target(x, *node.args[1:], **node.kwargs))
+            pool = module or (lambda x: function(x, *node.args[1:], **node.kwargs))
             return lambda v, r: [(source, proportional(v[source], r, pool))]
         if isinstance(module, nn.MaxPool2d):
             return lambda v, r: [(source, winner(v[source], r, module))]
@@ -207,7 +212,7 @@ def _forward(net: _Net, x: Tensor) -> Values:
                 "normalise images, begin with nn.BatchNorm2d(channels, affine=False, eps=0)."
             )
         elif node.op == "call_module":
-            module = net.module(node)
+            module: Any = net.module(node)
             if len(args) != 1 or kwargs:
                 raise ValueError(f"LRP has no rule for {node.target} ({type(module).__name__}): it takes more than x.")
             values[node] = module(args[0].clone() if getattr(module, "inplace", False) else args[0])
@@ -235,7 +240,7 @@ def z_plus(x: Tensor, out: Tensor, layer: nn.Conv2d, norm: nn.BatchNorm2d | None
     parts = [(x.clamp(min=0), weight.clamp(min=0)), (x.clamp(max=0), weight.clamp(max=0))]
     z = conv(*parts[0], None if bias is None else bias.clamp(min=0)) + conv(*parts[1])
     s = out / _stable(z)
-    return sum(a * _transposed(lambda x, w=w: conv(x, w), a, s) for a, w in parts)
+    return cast("Tensor", sum(a * _transposed(functools.partial(conv, weight=w), a, s) for a, w in parts))
 
 
 def proportional(x: Tensor, out: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
@@ -263,9 +268,10 @@ def _folded(layer: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tens
     """Weight and bias of a convolution and of the batch norm after it, as one convolution."""
     if norm is None:
         return layer.weight, layer.bias
-    scale = (norm.running_var + norm.eps).rsqrt()
+    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+    scale = (variance + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight
-    bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
+    bias = -mean if layer.bias is None else layer.bias - mean
     bias = bias * scale if norm.bias is None else bias * scale + norm.bias
     return layer.weight * scale.view(-1, 1, 1, 1), bias
 

@@ -2,8 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -65,7 +66,7 @@ class Audit:
     examples: list[Example]
     """For each explainer the images with the lowest Spearman."""
     accuracy: Interval
-    settings: dict[str, object]
+    settings: dict[str, Any]
     notes: list[str]
     """What could not be audited, and why."""
 
@@ -147,7 +148,7 @@ def audit(
     checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
     predicted = logits.argmax(1)
     twin, notes = _surrogate(model, images[:2], predicted[:2], beta, generator)
-    search = {"eps": eps, "steps": steps, "starts": starts, "surrogate": twin, "generator": generator}
+    search: dict[str, Any] = {"eps": eps, "steps": steps, "starts": starts, "surrogate": twin, "generator": generator}
 
     def changed_by(attack: str, explainer: Explainer, x: Tensor, k: int) -> Tensor:
         if attack == NOISE:
@@ -275,8 +276,8 @@ def _worst(found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def _row(found: Mapping[str, Tensor]) -> dict[str, object]:
-    row: dict[str, object] = {}
+def _row(found: Mapping[str, Tensor]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
     for key in MEASURES:
         known = found[key][~found[key].isnan()]
         row[key] = str(bootstrap(known)) if len(known) > 1 else "undefined"
@@ -292,7 +293,7 @@ def _order(pair: tuple[str, str], usable: list[str]) -> tuple[int, bool, bool]:
 
 
 def _examples(name: str, attack: str, images: Tensor, whole: Mapping[str, Tensor]) -> list[Example]:
-    order = whole["spearman"].nan_to_num(nan=2.0).argsort()[:SHOWN] if attack != NOISE else []
+    order: Tensor | list[int] = whole["spearman"].nan_to_num(nan=2.0).argsort()[:SHOWN] if attack != NOISE else []
     return [
         Example(
             int(i), name, attack, whole["spearman"][i].item(), images[i].cpu(),
@@ -302,7 +303,7 @@ def _examples(name: str, attack: str, images: Tensor, whole: Mapping[str, Tensor
     ]  # fmt: skip
 
 
-def _most_fragile(examples: list[Example], usable: list[str]) -> list[Example]:
+def _most_fragile(examples: list[Example], usable: Iterable[str]) -> list[Example]:
     """The lowest of each explainer, no image twice."""
     kept: list[Example] = []
     for name in usable:

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ def average_case(
     return _stability(total / samples, clean)
 
 
-def max_min(model: nn.Module, x: Tensor, *, eps: float, **options: object) -> Stability:
+def max_min(model: nn.Module, x: Tensor, *, eps: float, **options: Any) -> Stability:
     """Worst case up to scale, the scale chosen after the shift: max over Dx of min over gamma > 0.
 
     The largest ||phi(f, x + Dx) - gamma phi(f, x)||_2 when gamma may answer to each Dx. The inner minimum has a closed
@@ -109,7 +110,7 @@ def max_min(model: nn.Module, x: Tensor, *, eps: float, **options: object) -> St
     return _worst_case(model, x, eps=eps, rounds=0, **options)
 
 
-def min_max(model: nn.Module, x: Tensor, *, eps: float, rounds: int = 4, **options: object) -> Stability:
+def min_max(model: nn.Module, x: Tensor, *, eps: float, rounds: int = 4, **options: Any) -> Stability:
     """Worst case up to scale as printed: min over gamma > 0 of max over Dx, one gamma for all shifts.
 
     Each round attacks at the best gamma so far and adds what it found to a pool of maps; gamma is then the exact

@@ -1,5 +1,7 @@
 """What one map is like, without a net: its scale, its largest entries, its centre, its roughness."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -85,7 +87,7 @@ def total_variation(maps: Tensor) -> Tensor:
     """
     checks.batch("maps", maps)
     size = normalize(maps, by="l1")
-    return sum(size.diff(dim=axis).abs().sum((1, 2, 3)) for axis in (2, 3))
+    return cast("Tensor", sum(size.diff(dim=axis).abs().sum((1, 2, 3)) for axis in (2, 3)))
 
 
 def mass_on(maps: Tensor, mask: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ def _reset(model: nn.Module, generator: torch.Generator) -> None:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
             bound = 1 / math.sqrt(layer.weight[0].numel())
-            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+            nn.init.uniform_(cast("Tensor", layer.bias), -bound, bound, generator=generator)
 
 
 def with_beta(model: nn.Module, beta: float) -> nn.Module:

@@ -4,23 +4,26 @@ Differentiating a convolution twice, torch also computes the gradient of the wei
 frozen net that is most of the second derivative's time, thrown away.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn import grad
 
 
 class _Convolve(Function):
     """F.conv2d as a function of its input alone; its derivative is `_Transpose`."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor, weight: Tensor, bias: Tensor | None, options: tuple) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: tuple) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.options, ctx.shape = options, x.shape
         return F.conv2d(x, weight, bias, *options)
 
     @staticmethod
-    def backward(ctx: object, slope: Tensor) -> tuple:
+    def backward(ctx: Any, slope: Tensor) -> tuple:
         return _Transpose.apply(slope, *ctx.saved_tensors, ctx.options, ctx.shape), None, None, None
 
 
@@ -28,13 +31,13 @@ class _Transpose(Function):
     """The transposed convolution, linear in `slope`; its derivative is the convolution again."""
 
     @staticmethod
-    def forward(ctx: object, slope: Tensor, weight: Tensor, options: tuple, shape: torch.Size) -> Tensor:
+    def forward(ctx: Any, slope: Tensor, weight: Tensor, options: tuple, shape: torch.Size) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.options = options
-        return torch.nn.grad.conv2d_input(shape, weight, slope, *options)
+        return grad.conv2d_input(shape, weight, slope, *options)
 
     @staticmethod
-    def backward(ctx: object, y: Tensor) -> tuple:
+    def backward(ctx: Any, y: Tensor) -> tuple:
         return _Convolve.apply(y, *ctx.saved_tensors, None, ctx.options), None, None, None
 
 

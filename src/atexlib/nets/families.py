@@ -12,7 +12,7 @@ from torchvision.models import densenet, resnet, vgg
 
 from .. import checks
 
-STAGES_VGG19 = (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M")
+STAGES_VGG19: tuple[int | str, ...] = (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M")
 STAGES_RESNET50 = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride of the first block
 STAGES_DENSENET121 = (6, 12, 24, 16)  # dense layers in each block
 GROWTH = 32  # channels that a layer of DenseNet121 adds
@@ -66,17 +66,17 @@ def small(
 
 def vgg19(channels: int, classes: int, divisor: int) -> nn.Module:
     """Sixteen convolutions in five stages."""
-    widths = [width if width == "M" else width // divisor for width in STAGES_VGG19]
+    widths = [width // divisor if isinstance(width, int) else width for width in STAGES_VGG19]
     features = vgg.make_layers(widths)
-    features[0] = nn.Conv2d(channels, widths[0], 3, padding=1)
-    return _with_head(features, widths[-2], classes)
+    features[0] = nn.Conv2d(channels, int(widths[0]), 3, padding=1)
+    return _with_head(features, int(widths[-2]), classes)
 
 
 def resnet50(channels: int, classes: int, divisor: int) -> nn.Module:
     """A stem and sixteen bottleneck blocks in four stages."""
     width = STEM // divisor
     stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-    stages = OrderedDict(stem=stem)
+    stages: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
     for number, (full, blocks, stride) in enumerate(STAGES_RESNET50, start=1):
         planes = full // divisor
         out = planes * resnet.Bottleneck.expansion

@@ -74,7 +74,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = False
         model.requires_grad_(False)
         for layer in layers:
-            layer.forward = functools.partial(convolution.with_fixed_weights, layer)
+            layer.forward = functools.partial(convolution.with_fixed_weights, layer)  # type: ignore[method-assign]
         with evaluating(model):
             yield
     finally:

@@ -176,7 +176,7 @@ def validate_by(
 
 def working_copy(model: nn.Module, device: torch.device) -> nn.Module:
     """A copy in eval mode, channels last, which is nearly twice as fast on the CPU."""
-    return copy.deepcopy(model).to(device, memory_format=torch.channels_last).eval()
+    return copy.deepcopy(model).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def check_schedule(

@@ -163,7 +163,7 @@ def frames(
     if weight > LIMIT:
         raise ValueError(f"{len(pictures)} pictures weigh {weight} bytes; draw fewer or smaller ones: {LIMIT} at most.")
     return Frames(
-        controls={name: [f"{v:g}" if _number(v) else v for v in values] for name, values in controls.items()},
+        controls={name: [f"{v:g}" if _number(v) else v for v in values] for name, values in controls.items()},  # type: ignore[misc]
         sliders=frozenset(name for name, values in controls.items() if all(map(_number, values))),
         start=[list(values).index(start.get(name, values[0])) for name, values in controls.items()],
         pictures=pictures,

@@ -29,7 +29,7 @@ class Column(NamedTuple):
     """
 
     title: str
-    pictures: Tensor
+    pictures: Tensor | Sequence[Tensor]
     kind: str = "image"
     limit: float | None = None
 

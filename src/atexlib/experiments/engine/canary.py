@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,10 +24,10 @@ from .presets import CANARY
 RECORD = Path(__file__).parents[1] / "canaries.json"
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 NAMED = 3  # moved parts that a fault names; the rest of the canary is not walked
-Cells = dict[str, dict[str, object]]
+Cells = dict[str, dict[str, Any]]
 
 
-def cells(kind: Kind) -> Iterator[tuple[str, dict[str, object]]]:
+def cells(kind: Kind) -> Iterator[tuple[str, dict[str, Any]]]:
     """The canary of a kind: for each of its specs, by a label, the constants and every number of the result."""
     places: dict[Place, Place] = {}
     for given in kind.canary:
@@ -65,7 +66,7 @@ def _numbers(value: object) -> Iterator[float | None]:
         yield None if value is None else float(value)
 
 
-def read() -> dict[str, dict[str, object]]:
+def read() -> dict[str, dict[str, Any]]:
     """What is recorded: for each kind its version and its cells."""
     return json.loads(RECORD.read_text()) if RECORD.exists() else {}
 
@@ -114,6 +115,6 @@ def _moved(kind: Kind, recorded: Cells) -> Iterator[tuple[str, str]]:
 
 def _alike(a: list[float | None], b: list[float | None]) -> bool:
     return len(a) == len(b) and all(
-        x is y or (None not in (x, y) and math.isclose(x, y, rel_tol=RELATIVE, abs_tol=ABSOLUTE))
+        x is y or (x is not None and y is not None and math.isclose(x, y, rel_tol=RELATIVE, abs_tol=ABSOLUTE))
         for x, y in zip(a, b, strict=True)
     )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
@@ -12,9 +12,9 @@ from ...data import DATASETS
 from .place import Place
 from .presets import PRESETS, stated
 
-Spec = Mapping[str, object]
-Metrics = dict[str, object]
-Make = Callable[[Spec, Place], Metrics | tuple[nn.Module, Metrics]]
+Spec = Mapping[str, Any]
+Metrics = dict[str, Any]
+Make = Callable[[Spec, Place], Any]  # returns Metrics; for a kind of nets tuple[nn.Module, Metrics]
 Need = tuple[str, Spec]
 
 
@@ -36,7 +36,7 @@ class Kind:
     """Metrics of a card; of a net the net and metrics."""
     needs: Callable[[Spec], list[Need]]
     """The results that one rests on."""
-    settings: Callable[[Spec], Mapping[str, object]]
+    settings: Callable[[Spec], Mapping[str, Any]]
     """Constants that one rests on, as values for JSON."""
     sizes: tuple[str, ...]
     """The sizes of a preset that it uses."""
@@ -61,7 +61,7 @@ class Kind:
         """Of the file's name."""
         return ".json" if self.build is None else ".safetensors"
 
-    def check(self, spec: Spec) -> dict[str, object]:
+    def check(self, spec: Spec) -> dict[str, Any]:
         """The spec with its keys in order; raise a ValueError for an unknown, missing or impossible one."""
         for key in spec:
             checks.one_of("a key of the spec", key, ["kind", *self.keys])
@@ -74,7 +74,7 @@ class Kind:
             elif allowed is float:
                 checks.number(key, spec[key], open_low=True)
             else:
-                checks.one_of(key, spec[key], allowed)
+                checks.one_of(key, spec[key], cast("Collection[str]", allowed))
         plain = {key: allowed if allowed in (int, float) else str for key, allowed in self.keys.items()}  # not NumPy's
         return {"kind": self.name, **{key: plain[key](spec[key]) for key in self.keys}}
 
@@ -85,7 +85,7 @@ class Kind:
         folder = "scratch/" if self.scratch else ""
         return f"{folder}{self.name}/{re.sub(r'[^a-zA-Z0-9._-]+', '_', '-'.join(parts))}{self.suffix}"
 
-    def stands_on(self, spec: Spec) -> dict[str, object]:
+    def stands_on(self, spec: Spec) -> dict[str, Any]:
         """Version, settings, sizes and images of a result that is made now; another value of one makes it stale."""
         name = spec.get("dataset")
         return {
@@ -105,10 +105,10 @@ def kind(
     keys: Mapping[str, Collection[str] | type],
     history: Iterable[str],
     needs: Callable[[Spec], list[Need]] = lambda spec: [],
-    settings: Callable[[Spec], Mapping[str, object]] | Mapping[str, object] = lambda spec: {},
+    settings: Callable[[Spec], Mapping[str, Any]] | Mapping[str, Any] = lambda spec: {},
     sizes: str = "",
     canary: Iterable[Spec] = (),
-    **more: object,
+    **more: Any,
 ) -> Callable[[Make], Make]:
     """Enter the decorated `make(spec, place)` in the register as a kind of result; `seed` and `preset` join the keys.
 
@@ -130,7 +130,7 @@ def kind(
     return enter
 
 
-def check(spec: Spec) -> tuple[Kind, dict[str, object]]:
+def check(spec: Spec) -> tuple[Kind, dict[str, Any]]:
     """The kind of a spec, and the spec with its keys in order; raise a ValueError if it is not a possible one."""
     if not isinstance(spec, Mapping) or "kind" not in spec:
         raise ValueError(f"the spec is {spec!r}; pass a dict with the key 'kind': {', '.join(KINDS)}.")

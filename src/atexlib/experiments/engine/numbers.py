@@ -1,5 +1,8 @@
 """Numbers as cards hold them: short, with intervals over images, null where there is none."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,7 +16,7 @@ def plain(values: Tensor) -> list[float | None]:
     return [None if value != value else float(f"{value:.{DIGITS}g}") for value in values.double().tolist()]
 
 
-def summary(values: list[float | None]) -> dict[str, object]:
+def summary(values: Sequence[float | None]) -> dict[str, Any]:
     """Per-image values, their mean and 95 % interval over images, and how many have no value."""
     known = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
     interval = bootstrap(known)._asdict() if len(known) > 1 else {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -27,15 +27,15 @@ class Place:
     preset: str
     device: str = "cpu"
     progress: bool = field(default=False, compare=False)
-    kept: dict[Hashable, object] = field(default_factory=dict, compare=False, repr=False)
+    kept: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, spec: Mapping[str, object], *, device: str = "cpu", progress: bool = False) -> "Place":
+    def of(cls, spec: Mapping[str, Any], *, device: str = "cpu", progress: bool = False) -> "Place":
         """The place that a spec names; a kind without images has no data set."""
         return cls(spec.get("dataset", ""), spec["seed"], spec["preset"], device, progress)
 
     @property
-    def spec(self) -> dict[str, object]:
+    def spec(self) -> dict[str, Any]:
         """Data set, seed and preset as the keys of a spec."""
         return {"dataset": self.dataset, "seed": self.seed, "preset": self.preset}
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ PACKAGE = Path(__file__).parents[2]
 PACKAGES = ("atexlib", "torch", "numpy", "scikit-image")
 
 
-def facts(*, device: str | torch.device, seconds: float) -> dict[str, object]:
+def facts(*, device: str | torch.device, seconds: float) -> dict[str, Any]:
     """What to write beside a result: commit, versions, machine, device, wall time, date, command."""
     commit = _git("rev-parse", "HEAD")
     return {

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +20,7 @@ from . import provenance, store
 from .kinds import KINDS, Kind, Recompute, Spec, check
 from .place import Place
 
-Card = dict[str, dict]
+Card = dict[str, dict[str, Any]]
 ENLARGED = 2.0  # the weights of the nets in a canary
 PARTS = ("spec", "metrics", "provenance")
 
@@ -59,15 +60,15 @@ def ensure(
         return path is None or recompute is True or (recompute == "stale" and bool(stale_since(path)))
 
     if wanted():
-        below = {"device": device, "progress": progress, "recompute": recompute == "stale" and "stale"}
+        below: dict[str, Any] = {"device": device, "progress": progress, "recompute": recompute == "stale" and "stale"}
         needs = [ensure({"kind": needed, **its}, **below) for needed, its in kind.needs(spec)]
         with store.locked(name):
             if wanted():  # another process may have made it while this one waited
                 _make(kind, spec, place or Place.of(spec, device=device, progress=progress), needs)
-    return store.find(name)
+    return cast("Path", store.find(name))
 
 
-def _make(kind: Kind, spec: dict[str, object], place: Place, needs: list[Path]) -> None:
+def _make(kind: Kind, spec: dict[str, Any], place: Place, needs: list[Path]) -> None:
     stands_on = kind.stands_on(spec) | {"needs": {_short(path): provenance.fingerprint(path) for path in needs}}
     start = time.perf_counter()
     made = kind.make(spec, place)
@@ -132,7 +133,7 @@ def load(specs: Iterable[Spec]) -> list[Card]:
     return [read(path) for path in found if path is not None]
 
 
-def grid(**axes: object) -> list[dict[str, object]]:
+def grid(**axes: Any) -> list[dict[str, Any]]:
     """All specs of a grid: each keyword is a value or a list of values.
 
     >>> grid(kind="table", seed=[0, 1])
@@ -169,7 +170,7 @@ def net_of(spec: Spec, place: Place) -> nn.Module:
         here = Place.of(spec) if Place.of(spec) != place else place
         return place.keep(("net", kind.file(spec)), lambda: _enlarged(kind.make(spec, here)[0].eval()))
     path = ensure(spec, device=place.device, progress=place.progress)
-    return load_net(path, kind.build(spec)).to(place.device)
+    return load_net(path, kind.build(spec)).to(place.device)  # type: ignore[misc]
 
 
 def _enlarged(net: nn.Module) -> nn.Module:
@@ -266,7 +267,7 @@ def status(*names: str) -> Iterator[Entry]:
 
 def entry(name: str) -> Entry:
     """The line of one result."""
-    path = store.find(name)
+    path = cast("Path", store.find(name))
     try:
         card = read(path)
     except ValueError:

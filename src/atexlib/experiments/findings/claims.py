@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -91,8 +92,8 @@ def grows_with_dimension(defense: str) -> Cells:
     cells = {}
     for small, large in itertools.pairwise(SIDES):
         for count in SAMPLES:
-            pair = [_seconds(side, f"naive, {count}", f"{defense}, {count}") for side in (small, large)]
-            value = None if any(ratio is None for ratio in pair) else bootstrap(pair[1] / pair[0] - 1)
+            near, far = (_seconds(side, f"naive, {count}", f"{defense}, {count}") for side in (small, large))
+            value = None if near is None or far is None else bootstrap(far / near - 1)
             cells[f"{small} to {large} pixels, {count} samples"] = value
     return cells
 
@@ -115,7 +116,7 @@ def others_profit(defense: str) -> Cells:
     cells = {}
     for explainer in EXPLAINERS:
         for metric in METRICS:
-            where = {"kind": "explainers", "dataset": PAPER_DATA[0], "explainer": explainer}
+            where: dict[str, Any] = {"kind": "explainers", "dataset": PAPER_DATA[0], "explainer": explainer}
             where["eps"] = EXPLAINER_EPS
             cells[f"{explainer}, eps {EXPLAINER_EPS}, {metric}"] = verdicts.difference(
                 metric, where | {"defense": defense}, where | {"defense": "none"}

@@ -1,6 +1,8 @@
 """The claims of the second paper, on manipulated models, as cells that should lie above 0."""
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,11 +51,11 @@ def transferred(_kind: str, *, fooled: bool = False) -> Cells:
 
     `fooled`: only of cells in which images that were seen are fooled. The claim asks all.
     """
-    cells = {}
+    cells: Cells = {}
     for other in EXPLAINERS:
         found = _cells(
             PASSIVE,
-            lambda spec, o=other: _values(f"success by {o}", spec) - _values(f"control success by {o}", spec),
+            functools.partial(_beyond_control, other),
             explainers=[name for name in FOOLED if name != other],
             where=_fooled if fooled else lambda _spec: True,
         )
@@ -61,12 +63,16 @@ def transferred(_kind: str, *, fooled: bool = False) -> Cells:
     return cells
 
 
+def _beyond_control(other: str, spec: Spec) -> Tensor:
+    return _values(f"success by {other}", spec) - _values(f"control success by {other}", spec)
+
+
 def swapped(_kind: str) -> Cells:
     """F5: the success rate of active fooling on test images minus 0.8, for each net and explainer."""
     return _cells(("active",), lambda spec: _values("success", spec) - BAR)
 
 
-def grid(losses: Sequence[str], explainers: Sequence[str] = FOOLED) -> Iterator[tuple[str, Spec]]:
+def grid(losses: Sequence[str], explainers: Collection[str] = FOOLED) -> Iterator[tuple[str, dict[str, Any]]]:
     """The specs of the grid with a label each; seed and preset are left open."""
     for model in families.MODELS:
         for explainer in explainers:
@@ -79,7 +85,7 @@ def _cells(
     losses: Sequence[str],
     values: Callable[[Spec], Tensor],
     *,
-    explainers: Sequence[str] = FOOLED,
+    explainers: Collection[str] = FOOLED,
     where: Callable[[Spec], bool] = lambda _spec: True,
 ) -> Cells:
     """A cell for each spec of the grid; of those that were run, the ones that `where` refuses are left out."""

@@ -1,6 +1,7 @@
 """The claims about smoother maps, about adversarial training, and Theorem 1, as cells that should lie above 0."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def weak_elsewhere(defense: str) -> Cells:
         for direction in DIRECTIONS:
             columns = [verdicts.together(name, [where]) for name in ("fgsm", direction)]
             cells[f"{dataset}, {direction}"] = (
-                None if columns[0] is None else two_level((columns[0] - columns[1])[..., 0])
+                None if columns[0] is None else two_level((columns[0] - columns[1])[..., 0])  # type: ignore[operator]
             )
     return cells
 
@@ -95,13 +96,13 @@ def theorem(_defense: str) -> Cells:
     return cells
 
 
-def efficacy(dataset: str, defense: str, count: int, *, share: float = 1.0, recipe: str = "once") -> dict[str, object]:
+def efficacy(dataset: str, defense: str, count: int, *, share: float = 1.0, recipe: str = "once") -> dict[str, Any]:
     """The spec of adversarial training after so many iterations; seed and preset are left open."""
     where = {"kind": "adversarial_efficacy", "dataset": dataset, "defense": defense if count else "plain"}
     return where | {"iterations": count, "share": share, "recipe": recipe}
 
 
-def maps(dataset: str, defense: str, count: int, *, of: str = "gradient") -> dict[str, object]:
+def maps(dataset: str, defense: str, count: int, *, of: str = "gradient") -> dict[str, Any]:
     """The spec of the maps after so many iterations; seed and preset are left open."""
     where = {"kind": "smoothness", "dataset": dataset, "defense": defense if count else "plain"}
     return where | {"iterations": count, "map": of}

@@ -3,6 +3,8 @@
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
 
 import pandas as pd
 
@@ -39,14 +41,16 @@ def summary(entries: Iterable[Entry]) -> pd.DataFrame:
     )
 
 
-def _line(group: list[Entry]) -> dict[str, object]:
+def _line(group: list[Entry]) -> dict[str, Any]:
     known = [entry for entry in group if entry.date is not None]
-    line = {"results": len(group), "stale": sum(bool(entry.stale_since) for entry in group)}
+    line: dict[str, Any] = {"results": len(group), "stale": sum(bool(entry.stale_since) for entry in group)}
     for column in ("preset", "seed", "device"):
         line[column] = ", ".join(map(str, sorted({getattr(entry, column) for entry in known})))
     if known:
-        line["made"] = " to ".join(sorted({f"{pick(entry.date for entry in known):%Y-%m-%d}" for pick in (min, max)}))
-        line["hours"] = f"{sum(entry.seconds for entry in known) / 3600:.1f}"
+        line["made"] = " to ".join(
+            sorted({f"{pick(cast('datetime', entry.date) for entry in known):%Y-%m-%d}" for pick in (min, max)})
+        )
+        line["hours"] = f"{sum(cast('float', entry.seconds) for entry in known) / 3600:.1f}"
     return line
 
 

@@ -1,6 +1,7 @@
 """Tables for the pages: means with their intervals, read from the cards, and where they come from."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ METRICS = {"spearman": "Spearman", "kendall": "Kendall", "topk": "top-50", "lens
 MISSING = "not run"
 
 
-def label(name: object) -> str:
+def label(name: Any) -> str:
     """How a table or figure names a defence or a measure; anything else by itself."""
     for register in (nets.TREATED, nets.ITERATED):
         if name in register:
@@ -33,7 +34,7 @@ def table(
     *,
     rows: tuple[str, Sequence[object]],
     columns: tuple[str, Sequence[object]],
-    **spec: object,
+    **spec: Any,
 ) -> pd.DataFrame:
     """Means and 95 % intervals of a metric as text, for two keys of the spec that vary; how many seeds in each row."""
     body = {}
@@ -44,14 +45,14 @@ def table(
     return pd.DataFrame(body).T.rename_axis(index=rows[0], columns=columns[0])
 
 
-def seeds(specs: Iterable[Mapping[str, object]]) -> str:
+def seeds(specs: Iterable[Mapping[str, Any]]) -> str:
     """How many seeds the cards of some specs have, for a label: `, 3 seeds`; nothing where there is no card."""
     counts = sorted({len(verdicts.found(**spec)) for spec in specs} - {0})
     words = " to ".join(map(str, counts))
     return f", {words} seed{'' if words == '1' else 's'}" if counts else ""
 
 
-def curve(ax: Axes, metric: str, *, label: str, **spec: object) -> None:
+def curve(ax: Axes, metric: str, *, label: str, **spec: Any) -> None:
     """Draw a metric of the table's cells against eps, with its 95 % interval as a band; nothing where no card is."""
     label += seeds({**spec, "eps": eps} for eps in TABLE_EPS)
     found = {eps: verdicts.mean(metric, **spec, eps=eps) for eps in TABLE_EPS}
@@ -73,7 +74,7 @@ def trials(names: Sequence[str], *, dataset: str, seed: int = 0) -> pd.DataFrame
     return pd.DataFrame(rows).T
 
 
-def worst(metric: str, attacks: Sequence[Mapping[str, object]], **spec: object) -> Interval | None:
+def worst(metric: str, attacks: Sequence[Mapping[str, Any]], **spec: Any) -> Interval | None:
     """The mean over seeds and images of each image's lowest value over several attacks; None where a card lacks."""
     values = verdicts.together(metric, [{**attack, **spec} for attack in attacks])
     return None if values is None else two_level(values.amin(2))
@@ -84,7 +85,7 @@ def verdict_table(claims: Mapping[str, Claim], defense: str = "atex") -> pd.Data
     return pd.DataFrame([_verdict(claim, defense) for claim in claims.values()])
 
 
-def _verdict(claim: Claim, defense: str) -> dict[str, object]:
+def _verdict(claim: Claim, defense: str) -> dict[str, Any]:
     cells = claim.cells(defense)
     known = {label: cell for label, cell in cells.items() if cell is not None}
     row = {"claim": f"{claim.name}. {claim.text}", "verdict": verdicts.verdict(cells.values())}
@@ -97,7 +98,7 @@ def _verdict(claim: Claim, defense: str) -> dict[str, object]:
     return row
 
 
-def origin(*, metric: str | None = None, **spec: object) -> str:
+def origin(*, metric: str | None = None, **spec: Any) -> str:
     """Data set, preset, seeds, images and device of the cards of a spec, for the foot of a figure or table.
 
     The images are those of a metric, or of the one that has most.

@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,12 +30,12 @@ def in_order(kind: str) -> list[str]:
     return sorted(PRESETS, key=lambda preset: (cells[preset], list(PRESETS).index(preset)), reverse=True)
 
 
-def largest_preset(**spec: object) -> str | None:
+def largest_preset(**spec: Any) -> str | None:
     """The first preset, `in_order`, at which there is a card of this spec, for any seed unless it has one; or None."""
     return common_preset([spec])
 
 
-def common_preset(specs: Iterable[dict[str, object]]) -> str | None:
+def common_preset(specs: Iterable[dict[str, Any]]) -> str | None:
     """The first preset, `in_order`, at which each of these specs has a card, for any seed unless it has one."""
     specs = list(specs)
 
@@ -44,14 +45,14 @@ def common_preset(specs: Iterable[dict[str, object]]) -> str | None:
     return next((preset for preset in in_order(specs[0]["kind"]) if has_all(preset)), None)
 
 
-def found(**spec: object) -> list[Card]:
+def found(**spec: Any) -> list[Card]:
     """The cards of a spec, for the seed and the preset given, or for all seeds and the largest preset there is."""
     if "preset" not in spec:
         spec["preset"] = largest_preset(**spec)
     return _cards(**spec) if spec["preset"] else []
 
 
-def _cards(**spec: object) -> list[Card]:
+def _cards(**spec: Any) -> list[Card]:
     """The cards of a spec, for all seeds unless it has one."""
     specs = grid(**{"seed": SEEDS, **spec})
     paths = (store.find(kind.file(its)) for kind, its in map(check, specs))
@@ -64,7 +65,7 @@ def _read(path: Path, _written: int) -> Card:
     return read(path)
 
 
-def per_image(metric: str, **spec: object) -> dict[int, Tensor]:
+def per_image(metric: str, **spec: Any) -> dict[int, Tensor]:
     """A metric's values (N,) for each seed of which there is a card; nan where an image has none.
 
     Raises:
@@ -79,13 +80,13 @@ def per_image(metric: str, **spec: object) -> dict[int, Tensor]:
     return values
 
 
-def mean(metric: str, **spec: object) -> Interval | None:
+def mean(metric: str, **spec: Any) -> Interval | None:
     """The mean over seeds and images with its 95 % interval; None where there is no card."""
     values = per_image(metric, **spec)
     return two_level(torch.stack(list(values.values()))) if values else None
 
 
-def together(metric: str, specs: Iterable[dict[str, object]]) -> Tensor | None:
+def together(metric: str, specs: Iterable[dict[str, Any]]) -> Tensor | None:
     """Values (S, N, K) of K specs on the same seeds and images, for the seeds that all have; None if there are none.
 
     Unless the specs name a preset, it is the largest at which all of them have a card.
@@ -101,7 +102,7 @@ def together(metric: str, specs: Iterable[dict[str, object]]) -> Tensor | None:
     return torch.stack([torch.stack([column[seed] for seed in seeds]) for column in columns], dim=2)
 
 
-def difference(metric: str, first: dict[str, object], second: dict[str, object]) -> Interval | None:
+def difference(metric: str, first: dict[str, Any], second: dict[str, Any]) -> Interval | None:
     """The mean of `first` minus `second`, image by image, with its 95 % interval; None where a card lacks."""
     values = together(metric, [first, second])
     return None if values is None else two_level(values[..., 0] - values[..., 1])

@@ -1,8 +1,10 @@
 """What the defences cost: time and memory of a training step, side by side in one run, at three image sizes."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from ...nets import ConvNet, fit
 from ..engine.kinds import Metrics, Spec, kind
 from ..engine.place import Place
 
+Watch = contextlib.AbstractContextManager[dict[str, int]]
 SIDES = ("14", "28", "56")
 BATCHES = 2  # in a timing
 REPEATS = {"canary": 1, "smoke": 2, "quick": 3, "reduced": 5, "paper": 10}
@@ -37,7 +40,7 @@ def cost(spec: Spec, place: Place) -> Metrics:
     generator = place.generator()
     images = torch.rand(BATCHES * size, 1, side, side, generator=generator)
     labels = torch.randint(10, (len(images),), generator=generator)
-    model = ConvNet(side=side, generator=generator).to(place.device, memory_format=torch.channels_last)
+    model = ConvNet(side=side, generator=generator).to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     methods = _methods(model, images, labels, batch_size=size)
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     kept: dict[str, int] = {}
@@ -45,7 +48,8 @@ def cost(spec: Spec, place: Place) -> Metrics:
     bar = tqdm(total=(repeats + 1) * len(methods), desc="timing", disable=not place.progress)
     for repeat in range(repeats + 1):
         for name, train in methods.items():
-            with saved_bytes() if repeat == 0 else contextlib.nullcontext({}) as largest:
+            watch: Watch = saved_bytes() if repeat == 0 else contextlib.nullcontext({})
+            with watch as largest:
                 start = time.perf_counter()
                 train()
                 if torch.device(place.device).type == "cuda":
@@ -90,13 +94,13 @@ def saved_bytes() -> Iterator[dict[str, int]]:
 def _methods(
     model: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int
 ) -> dict[str, Callable[[], object]]:
-    options = {"epochs": 1, "batch_size": batch_size}
+    options: dict[str, Any] = {"epochs": 1, "batch_size": batch_size}
     data = (images, labels)
     eps = {"eps": 0.1, **options}
     found: dict[str, Callable[[], object]] = {"plain": lambda: fit(model, data, **options)}
     for count in SAMPLES:
         samples = {"maps": images, "orthogonal_samples": count, **eps}  # any maps do: only the time counts
-        found[f"atex, {count}"] = lambda more=samples: atex(model, data, **more)
-        found[f"atex_ascent, {count}"] = lambda more=samples: atex(model, data, directions="ascent", **more)
-        found[f"naive, {count}"] = lambda count=count: naive(model, data, samples=count, **eps)
+        found[f"atex, {count}"] = functools.partial(atex, model, data, **samples)
+        found[f"atex_ascent, {count}"] = functools.partial(atex, model, data, directions="ascent", **samples)
+        found[f"naive, {count}"] = functools.partial(naive, model, data, samples=count, **eps)
     return found

@@ -1,6 +1,8 @@
 """The experiments on predictions: does ATEX help adversarial training (Figure 5), and Theorem 1 in numbers."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +121,7 @@ def other_directions(model: nn.Module, other: nn.Module, x: Tensor, y: Tensor, *
     generator = torch.Generator().manual_seed(seed)
     ball = Ball(x, FGSM_EPS, "linf", (0.0, 1.0))
     slope = loss_gradient(model, x, y)
-    search = {"steps": PGD_STEPS, "starts": PGD_STARTS, "generator": generator}
+    search: dict[str, Any] = {"steps": PGD_STEPS, "starts": PGD_STARTS, "generator": generator}
     with frozen(model):
         sideways = orthogonal_ascent(
             lambda z: F.cross_entropy(model(z), y, reduction="none"),
@@ -166,13 +168,13 @@ def theorem1(spec: Spec, place: Place) -> Metrics:
     return {name: summary(plain(values)) for name, values in {**found, "confidence": confidence}.items()}
 
 
-def _gradient_of(model: nn.Module, x: Tensor, target: Tensor, output: object) -> Tensor:
+def _gradient_of(model: nn.Module, x: Tensor, target: Tensor, output: Callable[[Tensor], Tensor]) -> Tensor:
     """Gradient of one class's entry of `output(logits)` by the image."""
     return gradient(nn.Sequential(model, _Output(output)), x, target)
 
 
 class _Output(nn.Module):
-    def __init__(self, function: object) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
 

@@ -7,6 +7,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,7 @@ def _needs(spec: Spec) -> list[tuple[str, Spec]]:
     return [("family", {**where, "scene": "canvases" if spec["loss"] == "active" else "squares"})]
 
 
-def _settings(spec: Spec) -> dict[str, object]:
+def _settings(spec: Spec) -> dict[str, Any]:
     return {**SETTINGS, **RULES, "points": [list(point) for point in POINTS[spec["loss"]]]}
 
 
@@ -109,7 +110,7 @@ def fooling(spec: Spec, place: Place) -> Metrics:
     where = where_read(model, spec["explainer"], wide=wide)
     trials, nets = _sweep(scene, loss, where, size=place.size, place=place)
     best = _best(trials)
-    transfer = {}
+    transfer: dict[str, Any] = {}
     for other in EXPLAINERS:
         honest, trained_on = _references(place, model, other, lr=trials[best]["lr"], wide=wide)
         after = shown_maps(nets[best], *_first(scene.judged, TRANSFERRED), **where_read(model, other, wide=wide))
@@ -150,7 +151,8 @@ def fooling_variant(spec: Spec, place: Place) -> Metrics:
         size = replace(size, fool_steps=LONGER * size.fool_steps)
     trials, nets = _sweep(scene, loss, where, size=size, place=place)
     best = _best(trials)
-    usually = _judged(*(shown_maps(net, *scene.judged, **usual) for net in (scene.model, nets[best])), loss)
+    before, after = (shown_maps(net, *scene.judged, **usual) for net in (scene.model, nets[best]))
+    usually = _judged(before, after, loss)
     return {
         "trials": trials,
         "chosen": best,
@@ -182,11 +184,12 @@ def fooling_point(spec: Spec, place: Place) -> Metrics:
 
 
 def _sweep(
-    scene: Scene, loss: str, where: Mapping[str, object], *, size: Preset, place: Place
-) -> tuple[list[dict[str, object]], list[nn.Module]]:
+    scene: Scene, loss: str, where: Mapping[str, Any], *, size: Preset, place: Place
+) -> tuple[list[dict[str, Any]], list[nn.Module]]:
     """Try the points of a loss in turn, until one meets the bar on validation images."""
     before = accuracy(scene.model, *scene.validated)
-    trials, nets = [], []
+    trials: list[dict[str, Any]] = []
+    nets: list[nn.Module] = []
     for lr, weight in POINTS[loss]:
         fooled = _fool(scene, size=size, place=place, loss=loss, weight=weight, lr=lr, **where)
         found = success(scene.model, fooled.model, *scene.chosen_by, loss=loss, **where)
@@ -200,7 +203,7 @@ def _sweep(
     return trials, nets
 
 
-def _best(trials: Sequence[Mapping[str, object]]) -> int:
+def _best(trials: Sequence[Mapping[str, Any]]) -> int:
     """The trial that counts: the last if it meets the bar, else the one with most success less the price of accuracy.
 
     A run that was given up at its first look left the net as it was. It counts only if all runs did so.
@@ -210,7 +213,7 @@ def _best(trials: Sequence[Mapping[str, object]]) -> int:
     return len(trials) - 1 if _meets_bar(trials[-1]) else worth.index(max(worth))
 
 
-def _is_untouched(trial: Mapping[str, object]) -> bool:
+def _is_untouched(trial: Mapping[str, Any]) -> bool:
     """Whether the run was given up at its first look, so that its net is the one before."""
     return trial["stopped"] and len(trial["curve"]) == 2
 
@@ -219,7 +222,7 @@ def _meets_bar(trial: Mapping[str, float]) -> bool:
     return trial["success"] >= BAR and trial["accuracy lost"] <= BOUND
 
 
-def _fool(scene: Scene, *, size: Preset, place: Place, **options: object) -> Fooled:
+def _fool(scene: Scene, *, size: Preset, place: Place, **options: Any) -> Fooled:
     return fool(
         scene.model,
         scene.train,
@@ -256,29 +259,30 @@ def _references(place: Place, model: str, explainer: str, *, lr: float, wide: bo
     return place.keep(("references", model, explainer, lr, wide), make)
 
 
-def unpacked(maps: Mapping[str, object]) -> Tensor:
+def unpacked(maps: Mapping[str, Any]) -> Tensor:
     """The heat maps of a card, in [0, 1], to two digits."""
     values = torch.frombuffer(bytearray(base64.b64decode(maps["data"])), dtype=torch.uint8)
     return values.view(maps["shape"]).float() / 255
 
 
-def _packed(maps: Tensor) -> dict[str, object]:
+def _packed(maps: Tensor) -> dict[str, Any]:
     values = (maps.detach().cpu() * 255).round().to(torch.uint8).contiguous()
     return {"shape": list(values.shape), "data": base64.b64encode(values.numpy().tobytes()).decode()}
 
 
-def where_read(model: str, explainer: str, *, wide: bool) -> dict[str, object]:
+def where_read(model: str, explainer: str, *, wide: bool) -> dict[str, Any]:
     """An explainer as options: its name, the layer to read it at, the classes if there are two."""
     layer = LAYERS[model] if traits(explainer).reads_layer and explainer != "gradient" else None
     return {"explainer": explainer, "layer": layer, "classes": CLASSES if wide else None}
 
 
-def _seen(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, object]) -> dict[str, object]:
+def _seen(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, Any]) -> dict[str, Any]:
     few = _first(scene.fool_set, TRANSFERRED)
-    return _judged(*(shown_maps(net, *few, **where) for net in (scene.model, fooled)), loss)["success"]
+    before, after = (shown_maps(net, *few, **where) for net in (scene.model, fooled))
+    return _judged(before, after, loss)["success"]
 
 
-def _outcome(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, object]) -> dict[str, object]:
+def _outcome(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, Any]) -> dict[str, Any]:
     """What every kind of cell holds: accuracies, measures image by image, and the first maps before and after."""
     before, after = (shown_maps(net, *scene.judged, **where) for net in (scene.model, fooled))
     return {
@@ -288,12 +292,12 @@ def _outcome(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, obj
     }
 
 
-def _judged(before: Tensor, after: Tensor, loss: str) -> dict[str, object]:
+def _judged(before: Tensor, after: Tensor, loss: str) -> dict[str, Any]:
     found = judged(before, after, loss=loss)
     return {name.replace("_", " "): summary(plain(values)) for name, values in found.items()}
 
 
-def _accuracies(scene: Scene, fooled: nn.Module, *, wide: bool) -> dict[str, object]:
+def _accuracies(scene: Scene, fooled: nn.Module, *, wide: bool) -> dict[str, Any]:
     images, labels = scene.tested
     logits = [predict(net, images) for net in (scene.model, fooled)]
     right = [(values.argmax(1) == labels).double() for values in logits]

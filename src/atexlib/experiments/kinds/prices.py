@@ -1,6 +1,7 @@
 """How much stability for one point of accuracy: the defences, and blunter units joined with the naive defence."""
 
 from collections import ChainMap
+from typing import Any
 
 from ...data import DATASETS
 from ...nets import accuracy, with_beta
@@ -15,14 +16,14 @@ IMAGES = 128
 TRAINED = 2  # one in so many of a preset's images for defences is trained on, as in `variants`
 
 # Options of `train_naive`; `beta` is put into the undefended net first.
-RECIPES: dict[str, dict[str, object]] = {
+RECIPES: dict[str, dict[str, Any]] = {
     "naive with ascent": {"eps": 0.05, "weight": 1.5, "neighbors": "ascent"},
     "beta 5, naive with ascent": {"beta": 5.0, "eps": 0.05, "weight": 1.0, "neighbors": "ascent"},
     "beta 3, naive, weight 1": {"beta": 3.0, "eps": 0.1, "weight": 1.0},
     "beta 3, naive, weight 2": {"beta": 3.0, "eps": 0.1, "weight": 2.0},
 }
 
-NETS = ChainMap(RECIPES, nets.TREATED)
+NETS: ChainMap[str, Any] = ChainMap(RECIPES, nets.TREATED)
 SETTINGS = {"eps": list(EPS), "steps": STEPS, "images": IMAGES, "trained on": TRAINED}
 
 

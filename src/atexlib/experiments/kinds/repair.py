@@ -1,5 +1,7 @@
 """The two attacks and the defences together: does a defended net resist fooling, and what repairs a fooled net?"""
 
+from typing import Any
+
 from torch import nn
 
 from ...attack import fool, success
@@ -33,7 +35,7 @@ SETTINGS = {
 }
 
 
-def _settings(spec: Spec) -> dict[str, object]:
+def _settings(spec: Spec) -> dict[str, Any]:
     treatment = spec["treatment"]
     return {**SETTINGS, "treated": dict(DEFENSES[treatment].settings) if treatment in DEFENSES else {}}
 
@@ -89,7 +91,7 @@ def repair(spec: Spec, place: Place) -> Metrics:
     seen = place.images("test", size.images)
     x, y = seen.images.to(place.device), seen.labels.to(place.device)
     rules = {"loss": "center_mass", **where}
-    found = success(honest, treated, x, y, **rules)
+    found = dict(success(honest, treated, x, y, **rules))
     found |= {f"control {k}": v for k, v in success(honest, control, x, y, **rules).items()}
     x = x[: max(1, len(x) // 4)]
     attack = attacks.make("untargeted", place, x, eps=ATTACK_EPS, steps=size.steps, starts=size.starts)

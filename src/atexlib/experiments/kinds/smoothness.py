@@ -1,11 +1,12 @@
 """The experiment on smoother maps (Figures 3 and 4): near to SmoothGrad, smooth, on the object, faithful, stable?"""
 
 import functools
+from typing import Any
 
 from torch import Tensor
 
 from ...data import DATASETS
-from ...explain import gradient, smoothgrad
+from ...explain import Explainer, gradient, smoothgrad
 from ...judge import area, blurred_gradient, deletion, insertion
 from ...maps import alike, shape
 from ...nets import accuracy, predict
@@ -18,7 +19,7 @@ from .tables import EXPLAINER_SAMPLES
 COPIES = 100  # noisy copies of the reference, as in the paper
 ATTACKED = 4  # the attack on the maps takes this fraction of a preset's images
 ATTACK_EPS = 0.06
-MAPS = {
+MAPS: dict[str, Explainer] = {
     "gradient": gradient,
     "blur 1": functools.partial(blurred_gradient, sigma=1.0),
     "blur 2": functools.partial(blurred_gradient, sigma=2.0),
@@ -59,7 +60,7 @@ def smoothness(spec: Spec, place: Place) -> Metrics:
     explainer = MAPS[spec["map"]]
     maps = explainer(model, images, target)
     attacked = images[: max(1, len(images) // ATTACKED)]
-    effort = {"steps": size.steps, "starts": size.starts, "explainer": explainer}
+    effort: dict[str, Any] = {"steps": size.steps, "starts": size.starts, "explainer": explainer}
     attack = attacks.make("untargeted", place, attacked, eps=ATTACK_EPS, **effort)
     stable = measure.stability(model, attacked, attack, eps=ATTACK_EPS, explainer=explainer, progress=place.progress)
     curves = {curve.__name__: curve(model, images, maps, target) for curve in (deletion, insertion)}

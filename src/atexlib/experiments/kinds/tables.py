@@ -13,7 +13,7 @@ from ..subjects import attacks, measure, nets
 EXPLAINED_IMAGES = 48  # attacks on explainers that average many gradients are slow
 BUDGET_IMAGES = 64
 EXPLAINER_SAMPLES = 8
-EXPLAINERS = {
+EXPLAINERS: dict[str, Explainer] = {
     "gradient_x_input": gradient_x_input,
     "smoothgrad": functools.partial(smoothgrad, samples=EXPLAINER_SAMPLES),
     "integrated_gradients": functools.partial(integrated_gradients, steps=EXPLAINER_SAMPLES),

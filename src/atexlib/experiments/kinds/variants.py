@@ -1,5 +1,7 @@
 """Variants of the defences, and rivals: trained alike, measured on validation images, to choose and to compare."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ ATEX = {"eps": 0.6, "orthogonal_samples": 2}
 ASCENT = {"eps": 0.1, "orthogonal_samples": 1, "directions": "ascent", "fidelity": 0.0, "label_weight": 1.0}
 
 # The trials of the search, as many for each defence: what is named is changed.
-TRIALS: dict[str, dict[str, dict[str, object]]] = {
+TRIALS: dict[str, dict[str, dict[str, Any]]] = {
     "naive": {
         "naive: weight 4": NAIVE,
         "naive: weight 1": NAIVE | {"weight": 1.0},
@@ -49,7 +51,7 @@ TRIALS: dict[str, dict[str, dict[str, object]]] = {
 }
 
 # Ablations of ATEX beyond the search.
-ABLATIONS: dict[str, dict[str, object]] = {
+ABLATIONS: dict[str, dict[str, Any]] = {
     "atex: printed noise": ATEX | {"noise": "printed"},
     "atex: 8 samples": ATEX | {"orthogonal_samples": 8},
     "atex: temperature 1": ATEX | {"temperature": 1.0},
@@ -57,7 +59,7 @@ ABLATIONS: dict[str, dict[str, object]] = {
 }
 
 # Rivals that know nothing of explanations: weight decay, Gaussian noise on the images, blunter units.
-RIVALS: dict[str, dict[str, object]] = {
+RIVALS: dict[str, dict[str, Any]] = {
     "plain training": {},
     "weight decay 0.001": {"weight_decay": 1e-3},
     "Gaussian noise 0.3": {"noise": 0.3},
@@ -71,7 +73,7 @@ SETTINGS = {name: (defense, options) for defense, trials in TRIALS.items() for n
 VARIANTS = ("no training", *SETTINGS, *RIVALS)
 
 
-def _settings(spec: Spec) -> dict[str, object]:
+def _settings(spec: Spec) -> dict[str, Any]:
     name = spec["variant"]
     options = RIVALS.get(name) or SETTINGS.get(name, ("", {}))[1]
     sizes = {"eps": EPS, "epochs": EPOCHS, "trained on": TRAINED, "attacked": SHARE}
@@ -108,7 +110,7 @@ def variant(spec: Spec, place: Place) -> Metrics:
     return metrics
 
 
-def rival(base: nn.Module, options: dict[str, object], place: Place) -> nn.Module:
+def rival(base: nn.Module, options: dict[str, Any], place: Place) -> nn.Module:
     """Train the undefended net on as a rival: cross entropy with weight decay, noisy images or blunter units."""
     train = place.images("train", place.size.defense_images // TRAINED)
     validation = place.images("validation")

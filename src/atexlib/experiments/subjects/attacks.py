@@ -1,6 +1,7 @@
 """The attacks of the experiments, by name, each a function of a batch."""
 
 from collections import ChainMap
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ OTHERS = {
     "transfer": "untargeted, made on the undefended net of another seed",
     "noise": "a random corner of the ball, no search",
 }
-ATTACKS = ChainMap(OTHERS, OBJECTIVES)
+ATTACKS: ChainMap[str, Any] = ChainMap(OTHERS, OBJECTIVES)
 
 
 def make(

@@ -1,5 +1,7 @@
 """The nets of the fooling experiment: small VGG19, ResNet50 and DenseNet121, on squares and on canvases."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +67,7 @@ def family(spec: Spec, place: Place) -> tuple[nn.Module, Metrics]:
     }
 
 
-def without_kind(spec: Spec) -> dict[str, object]:
+def without_kind(spec: Spec) -> dict[str, Any]:
     """A spec as the part of a need that stands beside the kind's name."""
     return {key: value for key, value in spec.items() if key != "kind"}
 

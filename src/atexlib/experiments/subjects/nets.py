@@ -2,6 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ SHARE_OF_ITERATION = 4  # an iteration is one pass over one in so many of the im
 PLAIN_PASSES = 4  # the control makes more passes: a step of ATEX looks at about four times as many images
 
 # The words for what was done to a net: `none`, and every defence in the register.
-NONE: Mapping[str, Defense] = {"none": Defense(fit, "none (beta-smoothing)")}
+NONE: dict[str, Defense] = {"none": Defense(fit, "none (beta-smoothing)")}
 TREATED = ChainMap(DEFENSES, NONE)
 ITERATED = ChainMap(DEFENSES, {"plain": Defense(fit, "plain training (control)")})
 
@@ -53,7 +54,7 @@ def undefended(spec: Spec, place: Place) -> tuple[nn.Module, Metrics]:
     images = place.images("train", place.size.train_images)
     layout = torch.channels_last  # a fifth faster than the default layout, on the CPU too
     trained_net = fit(
-        net.to(memory_format=layout, dtype=place.dtype),
+        net.to(memory_format=layout, dtype=place.dtype),  # type: ignore[call-overload]
         (images.images.contiguous(memory_format=layout), images.labels),
         validation=place.images("validation"),
         epochs=place.size.epochs,
@@ -110,7 +111,7 @@ def iterated(spec: Spec, place: Place) -> tuple[nn.Module, Metrics]:
     return net, {}
 
 
-def iteration_settings(spec: Spec) -> dict[str, object]:
+def iteration_settings(spec: Spec) -> dict[str, Any]:
     """What a net after some iterations of a spec's defence rests on, beside the undefended one."""
     if spec["iterations"] == 0:
         return {}
@@ -118,7 +119,7 @@ def iteration_settings(spec: Spec) -> dict[str, object]:
     return {"share of an iteration": SHARE_OF_ITERATION, **made_by}
 
 
-def _made_by(defense: str) -> dict[str, object]:
+def _made_by(defense: str) -> dict[str, Any]:
     """What a defended net rests on: the version of its trainer, its settings, the maps that it starts from."""
     chosen = DEFENSES[defense]
     maps = {"sigma": SIGMA, "map samples": MAP_SAMPLES} if chosen.takes_maps else {}
@@ -126,7 +127,7 @@ def _made_by(defense: str) -> dict[str, object]:
 
 
 def defend(
-    net: nn.Module, defense: str, settings: Mapping[str, object], place: Place, *, count: int | None = None
+    net: nn.Module, defense: str, settings: Mapping[str, Any], place: Place, *, count: int | None = None
 ) -> nn.Module:
     """Defend an undefended net on `count` images, or as many as the preset says."""
     images = place.images("train", count or place.size.defense_images)
@@ -171,12 +172,12 @@ def train_on(net: nn.Module, place: Place, *, count: int, epochs: int) -> nn.Mod
     ).model
 
 
-def undefended_spec(spec: Spec) -> dict[str, object]:
+def undefended_spec(spec: Spec) -> dict[str, Any]:
     """The undefended net that a defended one of this spec starts from, as a spec."""
     return {"kind": "undefended", **{key: spec[key] for key in ("dataset", "seed", "preset")}}
 
 
-def net_spec(spec: Spec, defense: str | None = None) -> dict[str, object]:
+def net_spec(spec: Spec, defense: str | None = None) -> dict[str, Any]:
     """A net at a spec's data set, seed and preset, by the defence that is named, or the spec's own, as a spec."""
     defense = defense or spec["defense"]
     base = undefended_spec(spec)
@@ -206,7 +207,7 @@ def after(place: Place, defense: str, iterations: int) -> nn.Module:
     return results.net_of({"kind": "iterated", "defense": defense, "iterations": iterations, **place.spec}, place)
 
 
-def elsewhere(spec: Spec) -> dict[str, object]:
+def elsewhere(spec: Spec) -> dict[str, Any]:
     """The undefended net of another seed, on which attacks that transfer are made, as a spec."""
     return undefended_spec({**spec, "seed": (spec["seed"] + 1) % 3})
 
@@ -257,7 +258,7 @@ def trained(
     path = store.find(made_by.file(spec))
     place = Place(dataset, seed, preset, str(checks.device(device)), progress)
     if path is not None:
-        return results.load_net(path, made_by.build(spec)).to(device)
+        return results.load_net(path, made_by.build(spec)).to(device)  # type: ignore[misc]
     return made_by.make(spec, place)[0]
 
 

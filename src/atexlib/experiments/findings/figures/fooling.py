@@ -1,6 +1,7 @@
 """Chapters 10 and 11: the grid of fooled nets, and cells of it with one thing changed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -14,7 +15,8 @@ from .. import claims_fooling, report, verdicts
 from ..claims_fooling import DATA, FOOLED, LOSSES, PASSIVE
 from .tables import Table, noted, origins
 
-Spec = dict[str, object]
+Spec = dict[str, Any]
+Label = TypeVar("Label", bound=Hashable)
 SHOWN = 3  # test images whose maps are shown
 STRICT = 0.5  # the stricter range of active fooling
 HARD = {"lr": 2e-3, "weight": 30.0, "model": "vgg19", "explainer": "gradient", "loss": "location", "dataset": DATA}
@@ -23,11 +25,11 @@ MEASURES = {"success": "success", "of 64 seen": "seen", "dead": "dead", "dead be
 MEASURES |= {"Spearman": "spearman", "SSIM": "ssim"}
 
 
-def _cells(losses: Sequence[str], dataset: str, **more: object) -> dict[str, Spec]:
+def _cells(losses: Sequence[str], dataset: str, **more: Any) -> dict[str, Spec]:
     return {label: {**spec, "dataset": dataset, **more} for label, spec in claims_fooling.grid(losses)}
 
 
-def _run(specs: Mapping[object, Spec]) -> dict[object, Spec]:
+def _run(specs: Mapping[Label, Spec]) -> dict[Label, Spec]:
     return {label: spec for label, spec in specs.items() if verdicts.found(**spec)}
 
 
@@ -36,7 +38,7 @@ def _means(spec: Spec, metrics: Mapping[str, str]) -> dict[str, str]:
 
 
 def _accuracy(spec: Spec) -> str:
-    before, after = (verdicts.mean(f"right {when}", **spec).mean for when in ("before", "after"))
+    before, after = (verdicts.mean(f"right {when}", **spec).mean for when in ("before", "after"))  # type: ignore[union-attr]
     return f"{before:.3f} to {after:.3f}"
 
 
@@ -156,7 +158,7 @@ def longer_table(*, steps: Sequence[int] = HARD_STEPS) -> Table:
 
 def longer_maps(*, steps: Sequence[int] = HARD_STEPS) -> Figure:
     """The maps of that cell before and after."""
-    columns = []
+    columns: list[show.Column] = []
     for count, spec in _hard(steps).items():
         columns += [] if columns else [show.Column("before", _maps(spec, "before"), "size", 1.0)]
         columns.append(show.Column(f"after\n{count} steps", _maps(spec, "after"), "size", 1.0))
@@ -180,7 +182,7 @@ def _active(spec: Spec) -> dict[str, str]:
     names = {"success": "success", "control": f"control success by {spec['explainer']}", "dead": "dead"}
     names |= {"dead before": "dead before", f"Spearman, class {CLASSES[0]}, own old map": "spearman"}
     row = {"seeds": str(len(cards))} | _means(spec, names)
-    row[f"at least {STRICT:g}"] = f"{(verdicts.together('test loss', [spec]) >= STRICT).double().mean():.3f}"
+    row[f"at least {STRICT:g}"] = f"{(verdicts.together('test loss', [spec]) >= STRICT).double().mean():.3f}"  # type: ignore[operator, union-attr]
     row |= {"settings tried": _tries(spec), "accuracy": _change([card["accuracy"] for card in cards])}
     classes = cards[0]["accuracy of the classes"]
     return row | {f"class {c}": _change([card["accuracy of the classes"][c] for card in cards]) for c in classes}

@@ -1,6 +1,7 @@
 """Chapter 7: several attacks on each defence, budgets, transfer and noise: are its gradients masked?"""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ CONTROLS = ("transfer", "noise", "tolerance")
 GAIN = 0.03  # so much lower may three times the steps bring the value
 
 
-def _of(attack: str, **where: object) -> dict[str, object]:
+def _of(attack: str, **where: Any) -> dict[str, Any]:
     """The spec of an attack's cell, which is one of the tables or of the other attacks."""
     return {"kind": "table" if attack in TABLE_ATTACKS else "attacks", "attack": attack, **where}
 
@@ -66,11 +67,11 @@ def budget_curves(
             cells = _budget(dataset, eps, defense, starts=starts, metric=metric)
             known = {steps: cell.mean for steps, cell in cells.items() if cell is not None}
             name = report.label(defense) if line == "-" else None
-            look = {"color": f"C{number}", "marker": "o", "markersize": 3}
+            look: dict[str, Any] = {"color": f"C{number}", "marker": "o", "markersize": 3}
             ax.plot(list(known), list(known.values()), line, label=name, **look)
     ax.set(xscale="log", xlabel="steps of the attack", ylabel=report.label(metric), ylim=(0, None))
     legend(ax, fontsize=7)
-    where = {"kind": "budget", "dataset": dataset, "eps": eps}
+    where: dict[str, Any] = {"kind": "budget", "dataset": dataset, "eps": eps}
     show.foot(figure, report.origin(**where, defense="none", steps=STEPS[-1], starts=STARTS[-1]))
     return figure
 
@@ -102,7 +103,7 @@ def checklist(*, dataset: str = DATA, eps: float = EPS, seed: int = 0, defenses:
     return noted(found, f"means of Spearman, eps {eps}; from the cards of the tables above")
 
 
-def _signs(dataset: str, eps: float, seed: int, defense: str) -> Mapping[str, object]:
+def _signs(dataset: str, eps: float, seed: int, defense: str) -> Mapping[str, Any]:
     found = _controls("spearman", dataset, eps, seed, defense)
     curve = list(_budget(dataset, eps, defense, starts=STARTS[-1]).values())
     where = {"kind": "table", "dataset": dataset, "attack": "untargeted", "defense": defense}
@@ -116,4 +117,4 @@ def _signs(dataset: str, eps: float, seed: int, defense: str) -> Mapping[str, ob
 
 
 def _falls(first: Interval | None, second: Interval | None, by: float = 0.0) -> bool | str:
-    return report.MISSING if None in (first, second) else bool(first.mean - second.mean > by)
+    return report.MISSING if first is None or second is None else bool(first.mean - second.mean > by)

@@ -1,6 +1,8 @@
 """Chapters 8 and 9: maps and adversarial training after 0, 1, 2, ... iterations of a defence."""
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -35,7 +37,7 @@ ATTACKS = {"before": "FGSM, before", "fgsm": "new FGSM, after", "pgd": "PGD, aft
 MADE = dict(zip(RECIPES, ("once", "anew"), strict=True))  # how the images of the training were made
 
 
-def _path(ax: Axes, metric: str, after: Callable[[int], dict[str, object]], *, label: str) -> None:
+def _path(ax: Axes, metric: str, after: Callable[[int], dict[str, Any]], *, label: str) -> None:
     """Draw a measure against the number of iterations, with its 95 % band; nothing where no card is."""
     cells = {count: verdicts.mean(metric, **after(count)) for count in range(MOST + 1)}
     known = {count: cell for count, cell in cells.items() if cell is not None}
@@ -51,7 +53,7 @@ def nearness_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "ate
     figure, axes = plt.subplots(1, len(SCALES), figsize=(9, 3))
     for ax, (scale, title) in zip(axes, SCALES.items(), strict=True):
         for dataset in datasets:
-            _path(ax, f"ssim {scale}", lambda n, dataset=dataset: maps(dataset, defense, n), label=dataset)
+            _path(ax, f"ssim {scale}", functools.partial(maps, dataset, defense), label=dataset)
         ax.set(title=title)
     axes[0].set_ylabel("SSIM to SmoothGrad")
     legend(axes[0], fontsize=8)
@@ -80,7 +82,7 @@ def efficacy_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "ate
     figure, axes = plt.subplots(1, len(datasets), figsize=(9, 3.4), sharey=True, squeeze=False)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for metric, label in ATTACKS.items():
-            _path(ax, metric, lambda n, dataset=dataset: efficacy(dataset, defense, n), label=label)
+            _path(ax, metric, functools.partial(efficacy, dataset, defense), label=label)
         control = verdicts.mean("fgsm", **efficacy(dataset, "plain", MOST))
         if control:
             ax.plot(MOST, control.mean, "kX", markersize=9, label="control, new FGSM")
@@ -130,7 +132,7 @@ def efficacy_scatter(
         points = scatter(dataset, defense, metric)
         if points is not None:
             path = MOST + 1  # the defence after 0, 1, 2, ... iterations; then the other nets
-            look = {"color": f"C{number}", "alpha": 0.7}
+            look: dict[str, Any] = {"color": f"C{number}", "alpha": 0.7}
             ax.plot(*points[:, :path].flatten(0, 1).T, "o", label=f"{dataset}, {report.label(defense)}", **look)
             ax.plot(*points[:, path:].flatten(0, 1).T, "^", label=f"{dataset}, others", **look)
     ax.set(xlabel=f"{report.label(metric)} after a manipulation", ylabel="accuracy, new FGSM")

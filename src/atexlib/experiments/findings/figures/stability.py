@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -26,7 +27,7 @@ DATA = PAPER_DATA[0]
 LARGEST = TABLE_EPS[-1]
 
 
-def _table(dataset: str, attack: str) -> dict[str, object]:
+def _table(dataset: str, attack: str) -> dict[str, Any]:
     return {"kind": "table", "dataset": dataset, "attack": attack}
 
 
@@ -105,8 +106,8 @@ def every_cell(
         row["seeds"] = len(verdicts.found(**where))
         for metric in (*METRICS, "accuracy") if row["seeds"] else ():
             found = verdicts.mean(metric, **where)
-            row[report.label(metric)] = found.mean
-            row[f"95 %, {report.label(metric)}"] = f"{found.low:.3f} to {found.high:.3f}"
+            row[report.label(metric)] = found.mean  # type: ignore[union-attr]
+            row[f"95 %, {report.label(metric)}"] = f"{found.low:.3f} to {found.high:.3f}"  # type: ignore[union-attr]
         rows += [row] if row["seeds"] else []
     caption = f"{len(rows)} cells; intervals over seeds and images; where there is one seed, over images alone"
     shown = (
@@ -119,7 +120,7 @@ def every_cell(
     return shown.set_table_attributes('class="dataframe sortable"').set_uuid("every_cell").set_caption(caption)
 
 
-def gap_closed(metric: str, base: dict[str, object], defended: dict[str, object]) -> Interval | None:
+def gap_closed(metric: str, base: dict[str, Any], defended: dict[str, Any]) -> Interval | None:
     """The share of the gap between a net's stability and 1 that a defence closes; None where a card lacks."""
     values = verdicts.together(metric, [base, defended])
     if values is None:
@@ -221,7 +222,7 @@ def explainer_table(
     defenses: Sequence[str] | None = None,
 ) -> Table:
     """Stability of the maps of other explainers, each attacked itself."""
-    where = {"kind": "explainers", "dataset": dataset, "eps": eps}
+    where: dict[str, Any] = {"kind": "explainers", "dataset": dataset, "eps": eps}
     found = {
         report.label(defense): {
             name: report.text(verdicts.mean(metric, **where, defense=defense, explainer=name)) for name in EXPLAINERS

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def noted(body: object, note: str = "", *, labelled: bool = True) -> Table:
     return table
 
 
-def origins(specs: Iterable[Mapping[str, object]], metric: str | None = None) -> str:
+def origins(specs: Iterable[Mapping[str, Any]], metric: str | None = None) -> str:
     """The lines of origin of those specs that have a card, each once."""
     lines = [report.origin(metric=metric, **spec) for spec in specs if verdicts.found(**spec)]
     return "; ".join(dict.fromkeys(lines)) or report.MISSING
@@ -78,7 +79,12 @@ def cards_of_stability(
 def cards_of_claims(*, dataset: str = claims.PAPER_DATA[0], defense: str = "atex") -> Table:
     """The origin of the other claims on images and predictions."""
     maps = claims_predictions.maps(dataset, defense, claims_predictions.MOST)
-    explained = {"kind": "explainers", "explainer": "smoothgrad", "eps": claims.EXPLAINER_EPS, "defense": defense}
+    explained: dict[str, Any] = {
+        "kind": "explainers",
+        "explainer": "smoothgrad",
+        "eps": claims.EXPLAINER_EPS,
+        "defense": defense,
+    }
     lines = {
         "T4 and T5 (time)": report.origin(kind="cost", side="28"),
         "T6 (neighbours)": report.origin(kind="variants", dataset=dataset, variant="naive: SmoothGrad target"),
@@ -99,7 +105,7 @@ def cards_of_fooling(*, models: Iterable[str] = MODELS) -> Table:
     return noted(pd.Series(rows, name="cards").to_frame())
 
 
-def legend(ax: Axes, **options: object) -> None:
+def legend(ax: Axes, **options: Any) -> None:
     """A legend, if there is anything to name."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(**options)

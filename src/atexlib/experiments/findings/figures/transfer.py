@@ -1,6 +1,7 @@
 """Chapter 12: is a lie told by other explainers, does a defence resist it, and what repairs a fooled net?"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -31,7 +32,7 @@ MEASURES = {
 }
 
 
-def _origins(specs: Iterable[dict[str, object]]) -> str:
+def _origins(specs: Iterable[dict[str, Any]]) -> str:
     known = {f"{s['model']}: {report.origin(metric='success by lrp', **s)}" for s in specs if verdicts.found(**s)}
     return "\n".join(sorted(known)) or report.MISSING
 
@@ -51,7 +52,8 @@ def transfer_matrix(*, losses: Sequence[str] = PASSIVE, control: bool = False) -
     for attacked in FOOLED:
         specs = [spec for _, spec in claims_fooling.grid(losses, (attacked,)) if verdicts.found(**spec)]
         rates = {
-            read: [verdicts.mean(f"{kind}success by {read}", **spec).mean for spec in specs] for read in EXPLAINERS
+            read: [verdicts.mean(f"{kind}success by {read}", **spec).mean for spec in specs]  # type: ignore[union-attr]
+            for read in EXPLAINERS
         }
         rows[attacked] = {read: sum(values) / len(values) if values else NAN for read, values in rates.items()}
     return pd.DataFrame(rows).T
@@ -103,7 +105,7 @@ def transfer_frames(*, losses: Sequence[str] = LOSSES) -> show.Frames:
     )
 
 
-def _cells(model: str, loss: str) -> list[dict[str, object]]:
+def _cells(model: str, loss: str) -> list[dict[str, Any]]:
     return [spec for _, spec in claims_fooling.grid((loss,)) if spec["model"] == model]
 
 
@@ -116,7 +118,8 @@ def _beyond_control(model: str, loss: str) -> pd.DataFrame:
             for read in EXPLAINERS
         }
         rows[spec["explainer"]] = {
-            read: NAN if None in pair else pair[0].mean - pair[1].mean for read, pair in pairs.items()
+            read: NAN if None in pair else pair[0].mean - pair[1].mean  # type: ignore[union-attr]
+            for read, pair in pairs.items()
         }
     return pd.DataFrame(rows).T
 
@@ -129,19 +132,19 @@ def transfer_count() -> str:
     return f"{words}: {sum(cell.low > 0 for cell in possible)} of {len(possible)} (counted after the runs were known)"
 
 
-def _repair(dataset: str, defense: str, explainer: str, treatment: str) -> dict[str, object]:
+def _repair(dataset: str, defense: str, explainer: str, treatment: str) -> dict[str, Any]:
     spec = {"kind": "repair", "dataset": dataset, "defense": defense, "explainer": explainer}
     return spec | {"treatment": treatment}
 
 
-def _living(spec: dict[str, object], kind: str) -> str:
+def _living(spec: dict[str, Any], kind: str) -> str:
     """The share of fooled images among those whose map is alive, before and after."""
     names = [f"{kind}{name}" for name in ("success", "dead", "dead before")]
     success, *dead = (torch.stack(list(verdicts.per_image(name, **spec).values())) for name in names)
-    return str(two_level(success.masked_fill(sum(dead) > 0, torch.nan)))
+    return str(two_level(success.masked_fill(cast("torch.Tensor", sum(dead)) > 0, torch.nan)))
 
 
-def _outcome(spec: dict[str, object]) -> dict[str, str]:
+def _outcome(spec: dict[str, Any]) -> dict[str, str]:
     cards = verdicts.found(**spec)
     row = {"seeds": str(len(cards))}
     for title, kind in {"fooled images": "", "never fooled": "control "}.items():
@@ -152,7 +155,7 @@ def _outcome(spec: dict[str, object]) -> dict[str, str]:
     return row | {"accuracy: honest, fooled, treated": ", ".join(f"{value:.3f}" for value in accuracies)}
 
 
-def _outcomes(specs: dict[str, dict[str, object]], source: dict[str, object]) -> Table:
+def _outcomes(specs: dict[str, dict[str, Any]], source: dict[str, Any]) -> Table:
     rows = {label: _outcome(spec) for label, spec in specs.items() if verdicts.found(**spec)}
     note = f"{len(rows)} of {len(specs)} cells were run; {report.origin(**source)}"
     return noted(pd.DataFrame(rows).T, note)
@@ -162,7 +165,7 @@ def shelter_table(*, dataset: str = DATA, defenses: Sequence[str] | None = None)
     """How well nets with and without a defence can be fooled."""
     specs = {
         f"{report.label(defense)}; fooled: {explainer}": _repair(dataset, defense, explainer, "none")
-        for defense in defenses or KINDS["repair"].keys["defense"]
+        for defense in defenses or cast("Collection[str]", KINDS["repair"].keys["defense"])
         for explainer in repair.LAYER
     }
     return _outcomes(specs, _repair(dataset, "none", "grad_cam", "none"))
