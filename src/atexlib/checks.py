@@ -5,7 +5,6 @@ import math
 import numbers
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +118,9 @@ def generator(value: torch.Generator | None) -> torch.Generator:
 def device(value: str | torch.device | None, model: nn.Module | None = None) -> torch.device:
     """The device, for None the one where the model is; raise for an unknown one or one that this machine lacks."""
     if value is None:
-        return next((weight.device for weight in cast("nn.Module", model).parameters()), torch.device("cpu"))
+        if model is None:
+            raise ValueError("device is None where no net is given; pass 'cpu' or 'cuda'.")
+        return next((weight.device for weight in model.parameters()), torch.device("cpu"))
     try:
         found = torch.device(value)
         torch.empty(0, device=found)

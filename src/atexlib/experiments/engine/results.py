@@ -267,10 +267,12 @@ def status(*names: str) -> Iterator[Entry]:
 
 def entry(name: str) -> Entry:
     """The line of one result."""
-    path = cast("Path", store.find(name))
+    path = store.find(name)
     try:
-        card = read(path)
+        card = read(path) if path else None
     except ValueError:
+        card = None
+    if path is None or card is None:
         return Entry(name, ["the file"])
     spec, made = card["spec"], card["provenance"]
     date = datetime.fromisoformat(made["date"])
