@@ -26,7 +26,7 @@ class Defense:
     takes_maps: bool = False
     """Whether it takes `maps=`, explanations of the net that it starts from, which several trainings may share."""
     history: tuple[str, ...] = ("first",)
-    """One line for each version of the trainer: what moved its nets."""
+    """What moved its nets, one line for each version of the trainer."""
 
 
 DEFENSES: dict[str, Defense] = {}

@@ -31,7 +31,7 @@ class Kind:
     keys: Mapping[str, Collection[str] | type]
     """The keys of a spec, in order, each with the words that are allowed, `int` (from 0) or `float` (above 0)."""
     history: tuple[str, ...]
-    """One line for each version: what moved the numbers."""
+    """What moved the numbers, one line for each version."""
     make: Make
     """Metrics of a card; of a net the net and metrics."""
     needs: Callable[[Spec], list[Need]]
@@ -43,7 +43,7 @@ class Kind:
     canary: tuple[Spec, ...]
     """Specs without a preset that together walk every branch of `make`."""
     build: Callable[[Spec], nn.Module] | None = None
-    """For a kind of nets: a net of the right shape, into which weights are read."""
+    """A net of the right shape, into which weights are read; None for a kind of cards."""
     varies: frozenset[str] = field(default_factory=frozenset)
     """Metrics that are measured in seconds, so that no two runs agree."""
     probe: Callable[[Spec, Place], Mapping[str, Tensor]] | None = None

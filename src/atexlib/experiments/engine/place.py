@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -10,7 +10,6 @@ from ...data import DATASETS, SPLITS, ImageSet, load
 from .presets import CANARY, SIZES, Preset
 
 FEW = 24  # images of each split in a canary
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Place:
 
     @property
     def is_canary(self) -> bool:
-        """Whether this is a canary: random images in float64, and nothing is read or written."""
+        """Whether this is a canary, with random images in float64 and nothing read or written."""
         return self.preset == CANARY
 
     @property
@@ -65,7 +64,7 @@ class Place:
         )
         return found if count is None else found.first(min(count, len(found.labels)))
 
-    def keep(self, name: Hashable, make: Callable[[], Made]) -> Made:
+    def keep(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """What was kept under this name; `make()` makes it the first time."""
         if name not in self.kept:
             self.kept[name] = make()
