@@ -18,6 +18,11 @@ Make = Callable[[Spec, Place], Any]  # returns Metrics; for a kind of nets tuple
 Need = tuple[str, Spec]
 
 
+def need(spec: Spec) -> Need:
+    """The result of a whole spec, as one that another rests on: its kind's name, and the other keys."""
+    return spec["kind"], {key: value for key, value in spec.items() if key != "kind"}
+
+
 @dataclass(frozen=True)
 class Kind:
     """How the results of one kind are made, and what they rest on.

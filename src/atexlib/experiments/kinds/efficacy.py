@@ -14,7 +14,7 @@ from ...defend import adversarial_training, orthogonal_ascent
 from ...explain import gradient
 from ...nets import frozen, of_class, predict
 from ..engine import results
-from ..engine.kinds import Metrics, Spec, kind
+from ..engine.kinds import Metrics, Spec, kind, need
 from ..engine.numbers import plain, summary
 from ..engine.place import Place
 from ..subjects import nets
@@ -39,8 +39,7 @@ SETTINGS = {
 
 def _needs(spec: Spec) -> list[tuple[str, Spec]]:
     """The undefended net, and that of another seed for the direction `transfer`."""
-    specs = (nets.undefended_spec(spec), nets.elsewhere(spec))
-    return [("undefended", {key: value for key, value in need.items() if key != "kind"}) for need in specs]
+    return [need(nets.undefended_spec(spec)), need(nets.elsewhere(spec))]
 
 
 def harden(model: nn.Module, spec: Spec, place: Place) -> nn.Module:

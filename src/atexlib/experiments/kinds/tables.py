@@ -5,7 +5,7 @@ import functools
 from ...data import DATASETS
 from ...explain import Explainer, grad_cam, gradient_x_input, integrated_gradients, smoothgrad
 from ...nets import accuracy
-from ..engine.kinds import Metrics, Spec, kind
+from ..engine.kinds import Metrics, Spec, kind, need
 from ..engine.numbers import DIGITS, summary
 from ..engine.place import Place
 from ..subjects import attacks, measure, nets
@@ -42,8 +42,7 @@ def table(spec: Spec, place: Place) -> Metrics:
 def _attacks_needs(spec: Spec) -> list[tuple[str, Spec]]:
     if spec["attack"] != "transfer":
         return nets.needs_net(spec)
-    other = nets.elsewhere(spec)
-    return [*nets.needs_net(spec), (other["kind"], {key: value for key, value in other.items() if key != "kind"})]
+    return [*nets.needs_net(spec), need(nets.elsewhere(spec))]
 
 
 @kind(

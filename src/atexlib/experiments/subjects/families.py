@@ -1,14 +1,12 @@
 """The nets of the fooling experiment: small VGG19, ResNet50 and DenseNet121, on squares and on canvases."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from ...data import DATASETS, padded, singles
 from ...nets import MODELS, accuracy, fit, small
 from ..engine import results
-from ..engine.kinds import Metrics, Spec, kind
+from ..engine.kinds import Metrics, Spec, kind, need
 from ..engine.place import Place
 
 DIVISOR = 8
@@ -28,7 +26,7 @@ def build(spec: Spec) -> nn.Module:
     "family",
     keys={"model": MODELS, "scene": SCENES, "dataset": DATASETS},
     history=("first",),
-    needs=lambda spec: [("family", {**without_kind(spec), "scene": "squares"})] if spec["scene"] == "canvases" else [],
+    needs=lambda spec: [need({**spec, "kind": "family", "scene": "squares"})] if spec["scene"] == "canvases" else [],
     settings=lambda spec: (
         {"divisor": DIVISOR, "batch": BATCH, "lr": LR[spec["model"]]}
         | ({"canvas lr": CANVAS_LR, "canvas epochs": CANVAS_EPOCHS} if spec["scene"] == "canvases" else {})
@@ -65,11 +63,6 @@ def family(spec: Spec, place: Place) -> tuple[nn.Module, Metrics]:
     return net, {
         f"{split} accuracy": accuracy(net, *scene(place, split, spec["scene"])) for split in ("validation", "test")
     }
-
-
-def without_kind(spec: Spec) -> dict[str, Any]:
-    """A spec as the part of a need that stands beside the kind's name."""
-    return {key: value for key, value in spec.items() if key != "kind"}
 
 
 def net_at(place: Place, model: str, scene: str) -> nn.Module:

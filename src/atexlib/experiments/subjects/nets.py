@@ -12,7 +12,7 @@ from ...data import DATASETS
 from ...defend import DEFENSES, Defense, smooth_maps
 from ...nets import ConvNet, accuracy, fit
 from ..engine import results, store
-from ..engine.kinds import KINDS, Metrics, Spec, kind
+from ..engine.kinds import KINDS, Metrics, Spec, kind, need
 from ..engine.place import Place
 from ..engine.presets import PRESETS
 
@@ -186,8 +186,7 @@ def net_spec(spec: Spec, defense: str | None = None) -> dict[str, Any]:
 
 def needs_net(spec: Spec) -> list[tuple[str, Spec]]:
     """What a result on one net rests on: that of its spec's defence."""
-    found = net_spec(spec)
-    return [(found["kind"], {key: value for key, value in found.items() if key != "kind"})]
+    return [need(net_spec(spec))]
 
 
 def net_at(place: Place, defense: str = "none") -> nn.Module:
