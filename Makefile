@@ -30,13 +30,13 @@ test:
 	$(MAKE) -j 2 browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(PYTEST) tests --ignore tests/test_book.py --ignore tests/test_browser.py
+# The longest file first, or the other worker waits for it at the end.
+	$(PYTEST) tests/test_workflow.py tests --ignore tests/test_book.py --ignore tests/test_browser.py
 # Each notebook runs once: what nbval computed goes into the execution cache of the strict book.
 	$(MAKE) _build/smoke/_build/.fresh OUT=_build/smoke
 	NOTEBOOK_CACHE=$(CURDIR)/_build/smoke/_build/.jupyter_cache $(PYTEST) --nbval-lax notebooks
 	$(MAKE) book OUT=_build/smoke
-	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest tests/test_book.py
-	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest -n 2 tests/test_browser.py
+	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest -n 2 tests/test_browser.py tests/test_book.py
 
 # A Chromium for tests/test_browser.py: the machine's, Debian's, or Playwright's own.
 HAS_CHROMIUM = command -v chromium || command -v chromium-browser || command -v google-chrome

@@ -32,11 +32,11 @@ def test_a_dead_map_is_zeros_and_no_success(trained, digits):
 @pytest.mark.parametrize(
     ("loss", "explainer", "layer", "weight"),
     [
-        ("topk", "lrp", "act1", 5.0),
+        ("topk", "lrp", "conv1", 5.0),
         ("location", "grad_cam", None, 5.0),
         ("topk", "gradient", None, 5.0),
         ("center_mass", "gradient", None, 0.3),
-        ("topk", "gradient", "act1", 5.0),
+        ("topk", "gradient", "conv1", 5.0),
         ("active", "grad_cam", None, 5.0),
     ],
 )

@@ -66,11 +66,11 @@ class Mutant:
 MUTANTS = [
     # Maps: how alike, what shape.
     Mutant("maps.alike:spearman", "first * second", "first * first", "table"),
-    Mutant("maps.alike:average_ranks", "(start + stop) / 2", "start", "repair"),
+    Mutant("maps.alike:_average_ranks", "(counts + 1) / 2", "1", "repair"),
     Mutant("maps.alike:kendall", "2 * discordant", "discordant", "table"),
     Mutant("maps.alike:topk_intersection", "/ k", "/ (k + 1)", "table"),
     Mutant("maps.alike:lens_topk", "2 * window + 1", "2 * window + 3", "table"),
-    Mutant("maps.alike:ssim", "window**2 - 1", "window**2", "table"),
+    Mutant("maps.alike:ssim", "WINDOW**2 - 1", "WINDOW**2", "table"),
     Mutant("maps.alike:ssim", "0.03", "0.02", "table"),
     Mutant("maps.shape:normalize", "amax((1, 2, 3), keepdim=True)", "amax((1, 2, 3), keepdim=True) * 2", "smoothness"),
     Mutant("maps.shape:center_of_mass", "mass.sum(2) @ rows", "mass.sum(2) @ rows.sqrt()", "attacks"),
@@ -79,12 +79,12 @@ MUTANTS = [
     # Explanations.
     Mutant("explain.gradients:_derivative", "score.sum()", "2 * score.sum()", "smoothness"),
     Mutant("explain.gradients:gradient_x_input", "x * gradient(", "(x + 1) * gradient(", "explainers"),
-    Mutant("explain.gradients:integrated_gradients", "(points + 1) / 2", "(points + 1) / 3", "explainers"),
-    Mutant("explain.gradients:smoothgrad", "* sigma", "* 2 * sigma", "explainers"),
+    Mutant("explain.gradients:integrated_gradients", "(x - x0) * mean", "(x + 1) * mean", "explainers"),
+    Mutant("explain.gradients:smoothgrad", "noise = sigma *", "noise = 2 * sigma *", "explainers"),
     Mutant("explain.gradients:grad_cam", "mean((2, 3), keepdim=True)", "amax((2, 3), keepdim=True)", "explainers"),
     Mutant("explain.lrp:z_plus", "weight.clamp(min=0)", "weight.abs()", "repair"),
-    Mutant("explain.lrp:epsilon", "layer.bias", "None", "repair"),
-    Mutant("explain.lrp:winner", "out.flatten(2)", "out.flatten(2) / 2", "repair"),
+    Mutant("explain.lrp:epsilon", "_stable(z)", "_stable(2 * z)", "repair"),
+    Mutant("explain.lrp:winner", "(pool, x, out)", "(pool, -x, out)", "repair"),
     Mutant("explain.heatmaps:one_channel", "maps.abs()", "maps", "repair"),
     Mutant("explain.heatmaps:scaled", "0.0 if", "1.0 if", "repair"),
     # Attacks.

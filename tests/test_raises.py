@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from conftest import curved, seeded
 from torch import Tensor, nn
@@ -341,7 +342,7 @@ def fail_at_work(monkeypatch):
         pytest.fail("work was done before the arguments were checked")
 
     monkeypatch.setattr(nets.ConvNet, "forward", fail)
-    for module, name in [(sets, "_idx"), (sets, "load_digits"), (results, "load_net")]:
+    for module, name in [(sets, "_idx"), (sklearn.datasets, "load_digits"), (results, "load_net")]:
         monkeypatch.setattr(module, name, fail)
 
 

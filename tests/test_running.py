@@ -1,6 +1,7 @@
 """Nets are called in eval mode, frozen, batch by batch, and come back as they were."""
 
 import contextlib
+import threading
 
 import pytest
 import torch
@@ -10,19 +11,39 @@ from torch import nn
 from atexlib import nets
 
 
-def test_frozen_gives_modes_and_flags_back():
+def test_frozen_gives_modes_back_and_touches_no_weight():
     net = nets.ConvNet()
     net.train()
     net.fc1.eval()
-    net.conv1.weight.requires_grad_(False)
+    before = {name: dict(vars(module)) for name, module in net.named_modules()}
     with contextlib.suppress(KeyError), nets.frozen(net):
         assert not net.training
-        assert not any(weight.requires_grad for weight in net.parameters())
+        assert not net(torch.rand(1, 1, 28, 28)).requires_grad
+        assert [vars(module) | {"training": None} for module in net.modules()] == [
+            values | {"training": None} for values in before.values()
+        ]
         raise KeyError
     assert net.training
     assert not net.fc1.training
-    assert [name for name, weight in net.named_parameters() if not weight.requires_grad] == ["conv1.weight"]
-    assert "forward" not in vars(net.conv1)
+    assert all(weight.requires_grad for weight in net.parameters())
+
+
+def test_two_threads_may_freeze_one_net():
+    """The weights are constants in each thread by itself; one that trains meanwhile is not disturbed."""
+    net, x = nets.ConvNet(side=8, width=4, hidden=8).eval(), torch.rand(2, 1, 8, 8)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with nets.frozen(net):
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait(10)
+    assert net(x).requires_grad
+    leave.set()
+    thread.join()
 
 
 def test_predict_works_in_eval_mode_and_gives_the_mode_back():

@@ -4,37 +4,22 @@ import argparse
 import sys
 from typing import Any
 
-from tqdm import tqdm
-
-from . import checks, experiments
-from .experiments import KINDS
-from .experiments.engine import canary, results, store
-from .experiments.engine.kinds import Recompute
-
-NUMBERS = {int: "a whole number", float: "a number above 0"}
-RECOMPUTE: dict[str | None, Recompute] = {None: False, "all": True, "stale": "stale"}
+# What needs torch is imported where it is used: a question for help waits for nothing.
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run it."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(with_kinds=arguments[:1] == ["run"]).parse_args(arguments)
     options.action(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, with_kinds: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m atexlib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="make the results of a grid that are missing")
-    kinds = run.add_subparsers(dest="kind", required=True)
-    for name, kind in KINDS.items():
-        one = kinds.add_parser(name, help="one or more values of each key; every combination is run")
-        for key, allowed in kind.keys.items():
-            options: dict[str, Any] = {"type": allowed} if isinstance(allowed, type) else {"choices": list(allowed)}
-            one.add_argument(f"--{key}", nargs="+", required=True, **options)
-        one.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
-        words = "even if the result is there; `stale`: only if it is out of date or cannot be read"
-        one.add_argument("--recompute", nargs="?", const="all", choices=("all", "stale"), help=words)
-        one.set_defaults(action=_run)
+    run = commands.add_parser("run", help="make the results of a grid that are missing, or whatever is worth most")
+    if with_kinds:
+        _add_kinds(run)
     commands.add_parser("list", help="the kinds of result and their keys").set_defaults(action=_list)
     commands.add_parser("status", help="every result, fresh or stale").set_defaults(action=_status)
     watch = commands.add_parser("canary", help="a tiny run of every kind of result against the numbers recorded")
@@ -44,23 +29,85 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_kinds(run: argparse.ArgumentParser) -> None:
+    from .data import DATASETS
+    from .experiments import KINDS, PRESETS
+
+    run.set_defaults(action=_run_all)
+    run.add_argument("--all", action="store_true", help="in place of a kind: what is worth most, by several processes")
+    run.add_argument("--minutes", type=float, help="with --all: how long")
+    run.add_argument("--preset", choices=list(PRESETS), default="paper", help="with --all (paper)")
+    run.add_argument("--dataset", nargs="+", choices=list(DATASETS), help="with --all: those of the tables if none")
+    run.add_argument("--seed", nargs="+", type=int, help="with --all: 0 to 4 if none")
+    run.add_argument("--workers", type=int, help="with --all: processes; as many as cores if not said, at most 12")
+    run.add_argument("--tar", help="with --all: a file for all that was made")
+    run.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
+    kinds = run.add_subparsers(dest="kind", metavar="KIND")
+    for name, kind in KINDS.items():
+        one = kinds.add_parser(name, help="one or more values of each key; every combination is run")
+        for key, allowed in kind.keys.items():
+            options: dict[str, Any] = {"type": allowed} if isinstance(allowed, type) else {"choices": list(allowed)}
+            one.add_argument(f"--{key}", nargs="+", required=True, **options)
+        one.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
+        words = "even if the result is there; `stale`: only if it is out of date or cannot be read"
+        one.add_argument("--recompute", nargs="?", const="all", choices=("all", "stale"), help=words)
+        one.set_defaults(action=_run)
+
+
 def _run(options: argparse.Namespace) -> None:
-    specs = experiments.grid(kind=options.kind, **{key: getattr(options, key) for key in KINDS[options.kind].keys})
+    from . import checks, experiments
+    from .experiments.engine.results import devices
+
+    keys = experiments.KINDS[options.kind].keys
+    specs = experiments.grid(kind=options.kind, **{key: getattr(options, key) for key in keys})
     for spec in specs:
         checks.count("--seed", spec["seed"], low=0)
-    device = results.devices(options.device)
-    print(*experiments.run_all(specs, recompute=RECOMPUTE[options.recompute], device=device), sep="\n")
+    recompute: Any = {None: False, "all": True, "stale": "stale"}[options.recompute]
+    print(*experiments.run_all(specs, recompute=recompute, device=devices(options.device)), sep="\n")
+
+
+def _run_all(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from . import checks
+    from .experiments.engine import queue
+    from .experiments.engine.results import devices
+    from .experiments.findings import plan
+
+    if not options.all:
+        raise ValueError("run is called without a kind; name one (see `list`), or pass --all --minutes M.")
+    if options.minutes is None:
+        raise ValueError("--all is passed without --minutes; say how long it may take.")
+    checks.number("--minutes", options.minutes, open_low=True)
+    for seed in options.seed or ():
+        checks.count("--seed", seed, low=0)
+    chosen = {"datasets": options.dataset, "seeds": options.seed}
+    specs = plan.by_worth(options.preset, **{key: value for key, value in chosen.items() if value})
+    seconds = 60 * options.minutes
+    device = devices(options.device)
+    found = queue.run(specs, seconds=seconds, device=device, workers=options.workers, progress=True)
+    if options.tar:
+        queue.pack(found.made, Path(options.tar))
+    for name, reason in found.failed.items():
+        print(f"failed: {name}: {reason}")
+    print(f"{len(found.made)} results made, {len(found.failed)} failed, {len(found.left)} left for the next run")
 
 
 def _list(_options: argparse.Namespace) -> None:
+    from .experiments import KINDS
+    from .experiments.engine import store
+
+    numbers: dict[Any, str] = {int: "a whole number", float: "a number above 0"}
     for name, kind in KINDS.items():
         print(f"{name}, version {kind.version}: {len(store.names(name, kind.suffix))} results")
         for key, allowed in kind.keys.items():
-            print(f"  --{key}: {NUMBERS[allowed] if isinstance(allowed, type) else ' | '.join(allowed)}")
+            print(f"  --{key}: {numbers[allowed] if isinstance(allowed, type) else ' | '.join(allowed)}")
 
 
 def _status(_options: argparse.Namespace) -> None:
-    entries = list(experiments.status())
+    from .experiments import status
+
+    entries = list(status())
     for entry in entries:
         made = f"{entry.date:%Y-%m-%d}  {entry.seconds:.0f} s on {entry.device}  " if entry.date else ""
         print(f"{entry.name}  {made}{entry.state}")
@@ -68,6 +115,12 @@ def _status(_options: argparse.Namespace) -> None:
 
 
 def _canary(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from . import checks
+    from .experiments import KINDS
+    from .experiments.engine import canary
+
     for name in options.kinds:
         checks.one_of("kind", name, KINDS)
     names = options.kinds or list(KINDS)

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from .. import checks
 from ..explain.registry import Explainer
-from .ball import Ball, gaussian_like
+from ..nets.running import logits_of
+from .ball import NORMS, Ball, gaussian_like
 
 MOMENTUM = 0.5  # of the gradient, as in momentum iterative FGSM
 PROBES = 8  # random images of which the best becomes a start: where maps jump, luck finds what slopes do not show
@@ -20,6 +21,7 @@ FLAT = 8  # rounding steps of the score: a slope that promises no more within th
 SLACK = 64  # rounding steps of the largest logit by which a constraint must hold: so it also holds in another batch
 
 
+@checks.trusted()
 def ascend(
     model: nn.Module,
     target: Tensor,
@@ -41,8 +43,8 @@ def ascend(
     Each step moves along the sign (L-infinity) or the direction (L2) of the gradient with momentum; the step size falls
     to zero along a cosine. An image that breaks the constraint climbs back instead: for it the step lowers the
     violation. Where the slope is no more than the rounding of the score, as that of a distance is at its start, the
-    step goes in a random direction. What is returned is, per image, the best iterate on which the constraint holds, or
-    the centre.
+    step goes in a random direction, which is drawn at a start. What is returned is, per image, the best iterate on
+    which the constraint holds, or the centre.
 
     Args:
         model: frozen net that returns logits (B, C).
@@ -66,7 +68,7 @@ def ascend(
             f"The map of {type(guide).__name__} does not change with the input to first order: its second-order "
             "gradient is zero, as in every ReLU net, and an attack that follows it takes no step. Pass "
             "surrogate=nets.with_softplus(model, beta=10), or attack that softplus copy itself.",
-            stacklevel=5,  # `manipulate` is wrapped
+            stacklevel=6,  # `manipulate` is wrapped, and so is `ascend`
         )
         steps = 0
     first = ball.eps if step_size is None else step_size
@@ -75,7 +77,7 @@ def ascend(
     bar = tqdm(total=starts * (steps + 1), desc="manipulating", disable=not progress)
     for start in range(starts):
         z = ball.center if start == 0 else _best_corner(look, ball, generator)
-        velocity = torch.zeros_like(z)
+        velocity, push = torch.zeros_like(z), torch.zeros_like(z)
         for step in range(steps + 1):
             value, feasible, slope = look(z, with_slope=step < steps)
             better = feasible & (value > best_score)
@@ -86,9 +88,10 @@ def ascend(
                 break
             rounding = FLAT * torch.finfo(value.dtype).eps * value.abs().clamp_min(1)
             flat = ball.reach(slope) <= rounding
-            if flat.any():  # as a distance from the clean map is at its start: give it a random push
-                slope = torch.where(_column(flat), gaussian_like(slope, generator), slope)
-            slope = slope / slope.abs().sum((1, 2, 3), keepdim=True)
+            if step == 0 and flat.any():  # asked once a start: a question in every step would hold up a GPU
+                push = gaussian_like(slope, generator)
+            slope = torch.where(_column(flat), push, slope)
+            slope = slope / slope.abs().sum((1, 2, 3), keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
             velocity = torch.where(_column(feasible), MOMENTUM * velocity, 0) + slope
             size = first * (1 + math.cos(math.pi * step / steps)) / 2
             z = ball.project(z + size * ball.steepest(velocity))
@@ -128,7 +131,7 @@ def _look(
         return value.detach(), feasible, _slope(torch.where(feasible, value, -excess), z)
     maps = explainer(model, z.detach(), target)
     with torch.no_grad():
-        value, _, feasible = _judge(score(maps), model(z), violation)
+        value, _, feasible = _judge(score(maps), logits_of(model, z), violation)
     if not with_slope:
         return value, feasible, None
     z = z.detach().requires_grad_()
@@ -178,7 +181,17 @@ def _map_and_logits(model: nn.Module, z: Tensor, target: Tensor, explainer: Expl
         maps = explainer(model, z, target, create_graph=True)
     finally:
         handle.remove()
-    return maps, seen[0] if seen else model(z)
+    return maps, seen[0] if seen else logits_of(model, z)
+
+
+def check_effort(*, eps: float, norm: str, steps: int, starts: int, step_size: float | None = None) -> None:
+    """Raise unless a search's radius and effort are such as they can be."""
+    checks.number("eps", eps)
+    checks.one_of("norm", norm, NORMS)
+    checks.count("steps", steps)
+    checks.count("starts", starts)
+    if step_size is not None:
+        checks.number("step_size", step_size, open_low=True)
 
 
 def _column(per_image: Tensor) -> Tensor:

@@ -55,5 +55,5 @@ class Ball:
 
 
 def gaussian_like(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers of a tensor's shape, dtype and device, drawn on the CPU."""
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+    """Standard normal numbers of a tensor's shape, dtype and device, drawn where the generator is."""
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)

@@ -12,8 +12,8 @@ from .. import checks
 from ..explain import registry
 from ..explain.registry import Explainer
 from ..nets.running import frozen, logits_of, of_class
-from .ascent import ascend
-from .ball import NORMS, Ball
+from .ascent import ascend, check_effort
+from .ball import Ball
 from .objectives import Objective, of_rows
 
 
@@ -113,12 +113,7 @@ def manipulate(
     """
     checks.interval("bounds", bounds)
     checks.batch("x", x, bounds=bounds)
-    checks.number("eps", eps)
-    checks.one_of("norm", norm, NORMS)
-    checks.count("steps", steps)
-    checks.count("starts", starts)
-    if step_size is not None:
-        checks.number("step_size", step_size, open_low=True)
+    check_effort(eps=eps, norm=norm, steps=steps, starts=starts, step_size=step_size)
     if prediction_tolerance is not None:
         checks.number("prediction_tolerance", prediction_tolerance, high=1)
     explainer = registry.find(explainer)
@@ -185,11 +180,11 @@ def _manipulate(
             **effort,
         )
         with torch.no_grad():
-            holds = violation(model(best)) < 0
+            holds = violation(logits_of(model, best)) < 0
         best = torch.where((holds & (best_score > clean_score)).view(-1, 1, 1, 1), best, x)
         changed_map = explainer(model, best, target)
         with torch.no_grad():
-            logits = model(best)
+            logits = logits_of(model, best)
     probability, clean_probability = (of_class(values.softmax(1), target) for values in (logits, clean_logits))
     shift = (best - x).flatten(1)
     return Manipulation(

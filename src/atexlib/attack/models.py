@@ -1,7 +1,6 @@
 """Manipulating a model: fine-tune it until its explanations lie while its predictions stay (fooling)."""
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,9 @@ from .. import checks
 from ..explain.heatmaps import one_channel, scaled
 from ..explain.registry import Explainer, find
 from ..maps import alike
-from ..nets.running import accuracy, predict
+from ..nets.running import accuracy, predict, that_fit
 from ..nets.training import Examples, check_examples
 from .fooling_losses import LOSSES, RANGES, Maps, fading, measured_loss
-
-CHUNK = 100  # images explained at once where no graph is kept
 
 
 @dataclass(frozen=True)
@@ -119,11 +116,10 @@ def fool(
         checks.batch("images", images)
         checks.same_shape("an image of the fool set", fool_set[0][0], "one of the images", images[0])
         checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]))
-    (images, labels), validation = check_examples(model, data, validation)
+    (images, labels), validation = check_examples(model, data, validation, device=device)
     if fool_set is not None:
         many = predict(model, images[:1]).shape[1]
         checks.labels("the fool set's labels", fool_set[1], size=len(fool_set[0]), classes=many)
-    images, labels = images.to(device), labels.to(device).long()
     chosen, wanted = (images, labels) if fool_set is None else (fool_set[0].to(device), fool_set[1].to(device).long())
     watched = (images, labels) if validation is None else validation
     net = copy.deepcopy(model).to(device).eval()
@@ -131,10 +127,11 @@ def fool(
     originals, peaks = _maps_and_peaks(net, chosen, wanted, **where)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    draw_images = _batches(len(images), batch_size, generator)
-    draw_chosen = _batches(len(chosen), fool_batch_size or batch_size, generator)
+    draw_images = _batches(len(images), batch_size, generator, device)
+    draw_chosen = _batches(len(chosen), fool_batch_size or batch_size, generator, device)
     history = [{"step": 0, "accuracy": accuracy(net, *watched)}]
     kept, stopped = copy.deepcopy(net.state_dict()), False
+    finite = torch.ones(steps, dtype=torch.bool, device=device)  # read at each look: a question a step holds up a GPU
     bar = tqdm(range(1, steps + 1), desc="fooling", disable=not progress)
     for step in bar:
         rows, others = next(draw_images), next(draw_chosen)
@@ -144,15 +141,17 @@ def fool(
             maps, now = _maps_and_peaks(net, chosen[others], wanted[others], create_graph=True, **where)
             fooling = LOSSES[loss](maps, originals[others]).mean() + keep_alive * fading(now, peaks[others]).mean()
         total = fidelity + weight * fooling
-        if not math.isfinite(total.item()):
-            raise ValueError(
-                f"the loss of step {step} is {total.item()}; lower lr (now {lr}) or weight (now {weight})."
-            )
+        finite[step - 1] = total.isfinite()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
         schedule.step()
         if step % look_every == 0 or step == steps:
+            if not finite.all():
+                broken = int(finite.long().argmin()) + 1
+                raise ValueError(
+                    f"the loss of step {broken} is not finite; lower lr (now {lr}) or weight (now {weight})."
+                )
             entry = {"step": step, "cross_entropy": fidelity.item(), "fooling": fooling.item()}
             history.append(entry | {"accuracy": accuracy(net, *watched)})
             bar.set_postfix({"fooling": f"{fooling.item():.3f}", "accuracy": f"{history[-1]['accuracy']:.3f}"})
@@ -203,7 +202,7 @@ def _maps_and_peaks(
     """Heat maps as `shown_maps` gives them, and the largest value (B, K) of each before it was cut and scaled."""
     targets = [labels] if classes is None else [torch.full_like(labels, c) for c in classes]
     options: dict[str, Any] = {"explainer": explainer, "layer": layer, "create_graph": create_graph}
-    size = len(x) if create_graph else CHUNK
+    size = len(x) if create_graph else that_fit(x, x.device)
     raw = [
         torch.cat(
             [one_channel(model, *part, **options) for part in zip(x.split(int(size)), y.split(int(size)), strict=True)]
@@ -284,9 +283,9 @@ def judged(before: Maps, after: Maps, *, loss: str) -> Mapping[str, Tensor]:
     }
 
 
-def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _batches(count: int, size: int, generator: torch.Generator, device: torch.device) -> Iterator[Tensor]:
     while True:
-        yield from torch.randperm(count, generator=generator).split(int(size))
+        yield from torch.randperm(count, generator=generator).to(device).split(int(size))
 
 
 def _check_names(loss: str, explainer: str | Explainer, classes: tuple[int, int] | None) -> None:

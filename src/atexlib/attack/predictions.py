@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..nets.running import frozen, logits_of, predict
-from .ball import NORMS, Ball
+from .ascent import check_effort
+from .ball import Ball
 
 BATCH = 250
 
@@ -31,7 +32,8 @@ def loss_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     Source: Tang et al. 2022, Theorem 1 (there it is called delta).
     """
     _check(model, x, labels)
-    return _logits_and_slope(model, x, labels)[1]
+    with frozen(model):
+        return _logits_and_slope(model, x, labels)[1]
 
 
 def fgsm(
@@ -65,7 +67,8 @@ def fgsm(
     _check(model, x, labels, bounds)
     x = x.detach()
     parts = zip(x.split(BATCH), labels.split(BATCH), strict=True)
-    slopes = torch.cat([_logits_and_slope(model, z, y)[1] for z, y in parts])
+    with frozen(model):
+        slopes = torch.cat([_logits_and_slope(model, z, y)[1] for z, y in parts])
     return Ball(x, eps, "linf", bounds).project(x + eps * slopes.sign())
 
 
@@ -115,19 +118,15 @@ def pgd(
 
     Source: Madry et al. 2018.
     """
-    checks.number("eps", eps)
-    checks.one_of("norm", norm, NORMS)
-    checks.count("steps", steps)
-    checks.count("starts", starts)
-    if step_size is not None:
-        checks.number("step_size", step_size, open_low=True)
+    check_effort(eps=eps, norm=norm, steps=steps, starts=starts, step_size=step_size)
     generator = checks.generator(generator)
     _check(model, x, labels, bounds)
     length = 2.5 * eps / steps if step_size is None else step_size
     parts = zip(x.detach().split(BATCH), labels.split(BATCH), strict=True)
-    return torch.cat(
-        [_descend(model, Ball(z, eps, norm, bounds), y, steps, length, starts, generator) for z, y in parts]
-    )
+    with frozen(model):
+        return torch.cat(
+            [_descend(model, Ball(z, eps, norm, bounds), y, steps, length, starts, generator) for z, y in parts]
+        )
 
 
 def _descend(
@@ -154,12 +153,12 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     >>> attack.margin(torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]]), torch.tensor([0, 1]))
     tensor([ 1., -2.])
     """
-    own = F.one_hot(labels.to(logits.device).long(), logits.shape[1]).bool()
-    return logits[own] - logits.masked_fill(own, -torch.inf).amax(1)
+    own = labels.to(logits.device).long().unsqueeze(1)
+    return logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)
 
 
 def _logits_and_slope(model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    with frozen(model), torch.enable_grad():
+    with torch.enable_grad():
         z = x.detach().requires_grad_()
         logits = logits_of(model, z)
         # In float32 the probability of a sure net is 1, and the largest part of the gradient would be rounded away.

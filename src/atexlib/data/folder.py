@@ -6,8 +6,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
-from torchvision import datasets
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from .. import checks
@@ -47,11 +45,14 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     path = Path(path)
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder; pass one that holds a folder of pictures for each class.")
+    from torchvision.datasets import ImageFolder  # a second to import: here, not above
+    from torchvision.transforms import v2
+
     to_square = v2.Compose(
         [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     )
     try:
-        folder = datasets.ImageFolder(path, transform=to_square, loader=_read_picture)
+        folder = ImageFolder(path, transform=to_square, loader=_read_picture)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is not a tree of class folders with pictures in each: {error}") from error
     targets = torch.tensor(folder.targets)

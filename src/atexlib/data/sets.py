@@ -7,14 +7,15 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import lazy_loader
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor
-from torchvision import datasets
 
 from .folder import load_folder
 from .registry import SPLITS, ImageSet, dataset
+
+torchvision = lazy_loader.load("torchvision")  # it takes a second to import
 
 # The published files: SHA-256 of the unpacked bytes, in torchvision's layout ROOT/FOLDER/raw/NAME.
 _IDX_FILES = {
@@ -53,6 +54,8 @@ def mnist(split: str, root: Path) -> ImageSet:
 @dataset("digits", title="scikit-learn's digits", shape=(1, 28, 28), classes=10, fingerprint="9b934a9b0a70f26b")
 def digits(split: str, _root: Path) -> ImageSet:
     """Scikit-learn's digits, enlarged to 28 pixels: 1,000 / 297 / 500 images of a permutation drawn once."""
+    from sklearn.datasets import load_digits  # a second to import: here, not above
+
     bunch = load_digits()
     order = torch.randperm(len(bunch.target), generator=torch.Generator().manual_seed(0))
     rows = dict(zip(SPLITS, order.split([1000, 297, 500]), strict=True))[split]
@@ -81,7 +84,7 @@ def _tree(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
 
 
 def _idx(name: str, folder: str, split: str, root: Path) -> ImageSet:
-    dataset, raw = getattr(datasets, folder), root / folder / "raw"
+    dataset, raw = getattr(torchvision.datasets, folder), root / folder / "raw"
     if not all((raw / file).is_file() for file in _IDX_FILES[folder]):
         _download(dataset, root, raw)
     prefix = "t10k" if split == "test" else "train"

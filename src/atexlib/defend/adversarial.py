@@ -60,8 +60,7 @@ def adversarial_training(
         checks.count("count", count, high=len(images))
         if refresh:
             raise ValueError(f"count is {count} with refresh=True, which makes an FGSM image of each image; drop one.")
-    (images, labels), _ = check_examples(model, data)
-    images, labels = images.to(device), labels.to(device).long()
+    (images, labels), _ = check_examples(model, data, device=device)
     if not refresh:
         made = fgsm(working_copy(model, device), images[:count], labels[:count], eps=eps)
         images, labels = torch.cat([images, made]), torch.cat([labels, labels[:count]])

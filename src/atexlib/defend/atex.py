@@ -1,7 +1,5 @@
 """ATEX (Eq. 4-6): adversarial training on explanations, as a loss for `training.optimize`."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,13 +7,14 @@ from tqdm import tqdm
 
 from .. import checks
 from ..explain import gradients
-from ..nets.running import frozen, predict
+from ..nets.running import frozen, predict, that_fit
 from ..nets.training import (
     EVALUATED,
     Examples,
     Fitted,
     check_examples,
     check_schedule,
+    drawing_on,
     optimize,
     validate_by,
     working_copy,
@@ -132,7 +131,7 @@ def atex(
     if maps is not None:
         checks.batch("maps", maps)
         checks.same_shape("maps", maps, "images", checks.examples("data", data)[0])
-    (images, labels), validation = check_examples(model, data, validation)
+    (images, labels), validation = check_examples(model, data, validation, device=device)
     teacher = working_copy(model, device)
 
     def samples(student: nn.Module, x: Tensor, phi: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -169,19 +168,21 @@ def atex(
         value = value + fidelity * distillation(logits, clean, temperature=temperature).mean()
         return value + label_weight * F.cross_entropy(logits, y)
 
-    def prepared(x: Tensor, y: Tensor, phi: Tensor | None) -> tuple[Tensor, ...]:
-        phi = smooth_maps(teacher, x, sigma=eps, progress=progress) if phi is None else phi
-        return x.to(device), y.to(device).long(), phi.to(device), predict(teacher, x)
+    def maps_and_logits(x: Tensor, phi: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        phi = smooth_maps(teacher, x, sigma=eps, progress=progress) if phi is None else phi.to(device)
+        return phi, predict(teacher, x)
 
-    tensors = prepared(images, labels, maps)
-    held: Any = None if validation is None else prepared(validation[0][:EVALUATED], validation[1][:EVALUATED], None)
+    def held(student: nn.Module, *examples: Tensor) -> Tensor:
+        return objective(student, *examples, generator=drawing_on(device, torch.Generator().manual_seed(0)))
+
+    tensors, draws = (images, labels, *maps_and_logits(images, maps)), drawing_on(device, generator)
+    if validation is not None:
+        validation = (*validation, *maps_and_logits(validation[0][:EVALUATED]))
     return optimize(
         teacher,
-        lambda student, rows: objective(student, *(values[rows] for values in tensors), generator=generator),
+        lambda student, rows: objective(student, *(values[rows] for values in tensors), generator=draws),
         count=len(images),
-        validate=validate_by(
-            lambda student: objective(student, *held, generator=torch.Generator().manual_seed(0)), validation
-        ),
+        validate=validate_by(held, validation),
         epochs=epochs,
         batch_size=batch_size,
         steps_per_batch=steps_per_batch,
@@ -198,7 +199,7 @@ def smooth_maps(
     *,
     samples: int = 10,
     sigma: float = 0.1,
-    batch_size: int = 25,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> Tensor:
     """SmoothGrad maps (N, C, H, W) of a frozen net at all images, of the classes it predicts: phi of Eq. 5.
@@ -211,13 +212,18 @@ def smooth_maps(
     """
     checks.net("model", model)
     checks.batch("images", images)
-    checks.count("batch_size", batch_size)
+    if batch_size is not None:
+        checks.count("batch_size", batch_size)
     device = next(model.parameters(), images).device
     with frozen(model):
         return torch.cat(
             [
                 gradients.smoothgrad(model, batch.to(device), samples=samples, sigma=sigma)
-                for batch in tqdm(images.split(int(batch_size)), desc="SmoothGrad maps", disable=not progress)
+                for batch in tqdm(
+                    images.split(int(batch_size or that_fit(images, device))),
+                    desc="SmoothGrad maps",
+                    disable=not progress,
+                )
             ]
         )
 

@@ -1,7 +1,6 @@
 """The naive defence (Eq. 2): explanations near an image shall be like the one at it, by double backprop."""
 
 import warnings
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +13,11 @@ from ..attack.objectives import Distance, Objective
 from ..explain import gradients
 from ..nets.running import frozen, logits_of, of_class
 from ..nets.training import (
-    EVALUATED,
     Examples,
     Fitted,
     check_examples,
     check_schedule,
+    drawing_on,
     optimize,
     validate_by,
     working_copy,
@@ -97,11 +96,11 @@ def naive(
     generator, device = checks.generator(generator), checks.device(device, model)
     check_schedule(epochs, batch_size, lr)
     checks.batch("images", checks.examples("data", data)[0], bounds=(0, 1))
-    (images, labels), validation = check_examples(model, data, validation)
+    (x, y), validation = check_examples(model, data, validation, device=device)
+    student, draws = working_copy(model, device), drawing_on(device, generator)
     if neighbors == "ascent":
-        x, y = (values[:2].to(next(model.parameters()).device) for values in (images, labels.long()))
-        with frozen(model):
-            bends = has_second_order_gradient(model, x, y, gradients.gradient, torch.Generator())
+        with frozen(student):
+            bends = has_second_order_gradient(student, x[:2], y[:2], gradients.gradient, torch.Generator())
         if not bends:
             warnings.warn(
                 "The gradient map does not change with the image to first order, as in every ReLU net: neighbors="
@@ -112,7 +111,7 @@ def naive(
     def near(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Neighbours x' of the images."""
         ball = Ball(x, eps, "linf", (0, 1))
-        noise = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
         z = ball.project(x + eps * (2 * noise - 1))
         if neighbors == "random":
             return z
@@ -134,17 +133,14 @@ def naive(
         value = a1 * F.cross_entropy(at_x, y) + a2 * F.cross_entropy(at_z, classes)
         return value + weight * distance(clean.repeat(samples, 1, 1, 1))(moved).mean()
 
-    x, y = images.to(device), labels.to(device).long()
-    held: Any = None
-    if validation is not None:
-        held = validation[0][:EVALUATED].to(device), validation[1][:EVALUATED].to(device).long()
+    def held(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return objective(net, x, y, drawing_on(device, torch.Generator().manual_seed(0)))
+
     return optimize(
-        working_copy(model, device),
-        lambda net, rows: objective(net, x[rows], y[rows], generator),
-        count=len(images),
-        validate=validate_by(
-            lambda net: objective(net, held[0], held[1], torch.Generator().manual_seed(0)), validation
-        ),
+        student,
+        lambda net, rows: objective(net, x[rows], y[rows], draws),
+        count=len(x),
+        validate=validate_by(held, validation),
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,

@@ -38,7 +38,7 @@ def along(
     Source: Tang et al. 2022, Eq. 5.
     """
     _check(x, phi, radius, norm)
-    delta = radius * _uniform((len(x), 1, 1, 1), x, checks.generator(generator))
+    delta = radius * _uniform((len(x), 1, 1, 1), x, checks.generator(generator, on=x.device))
     return x + delta * _unit(phi, norm)
 
 
@@ -78,7 +78,7 @@ def orthogonal(
     """
     _check(x, phi, radius, norm)
     checks.one_of("noise", noise, NOISES)
-    generator = checks.generator(generator)
+    generator = checks.generator(generator, on=x.device)
     u = radius * _uniform(x.shape, x, generator)
     shift = remove_component(u.abs() if noise == "printed" else u, phi)
     if norm == "l2":
@@ -149,7 +149,8 @@ def _unit(direction: Tensor, norm: str) -> Tensor:
 
 def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     """Numbers uniform in [-1, 1]."""
-    return (2 * torch.rand(shape, generator=generator, dtype=like.dtype) - 1).to(like.device)
+    uniform = torch.rand(shape, generator=generator, dtype=like.dtype, device=generator.device)
+    return 2 * uniform.to(like.device) - 1
 
 
 def _check(x: Tensor, phi: Tensor, radius: float, norm: str) -> None:

@@ -1,6 +1,10 @@
 """Explainers that differentiate a class's logit: once, or at many points whose gradients are averaged."""
 
+import functools
+import math
+import numbers
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -9,10 +13,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .. import checks
-from ..nets.running import logits_of
+from ..nets.convolution import FixedWeights, weights_are_fixed
+from ..nets.running import logits_of, that_fit
 from .registry import explainer
 
 Target = int | Tensor | None
+KEPT = 1024  # images of which a graph is kept
 
 
 @explainer(label="gradient", signed=False, reads_layer=True)
@@ -50,9 +56,9 @@ def gradient(
     """
     checks.batch("x", x)
     x = _variable(x, create_graph)
-    if layer is not None:
-        return _derivative(*_score_and_output(model, x, target, layer), create_graph)
-    with torch.enable_grad():
+    with torch.enable_grad(), _constants(create_graph):
+        if layer is not None:
+            return _derivative(*_score_and_output(model, x, target, layer), create_graph)
         return _derivative(target_logits(logits_of(model, x), target), x, create_graph)
 
 
@@ -108,14 +114,19 @@ def grad_cam(
     """
     checks.batch("x", x)
     x = _variable(x, create_graph)
-    score, channels = _score_and_output(model, x, target, layer)
-    if channels.ndim != 4:
-        raise ValueError(f"layer {layer!r} gives no map (B, K, h, w); name a convolution of the net.")
-    with torch.enable_grad():
+    with torch.enable_grad(), _constants(create_graph):
+        score, channels = _score_and_output(model, x, target, layer)
+        if channels.ndim != 4:
+            raise ValueError(f"layer {layer!r} gives no map (B, K, h, w); name a convolution of the net.")
         weights = _derivative(score, channels, create_graph).mean((2, 3), keepdim=True)
         cam = (weights * channels).sum(1, keepdim=True)
         cam = F.interpolate(cam, size=x.shape[2:], mode="bilinear", align_corners=False)
     return cam if create_graph else cam.detach()
+
+
+def _constants(create_graph: bool) -> AbstractContextManager:
+    """Where no graph is kept the weights may count as constants, which is faster."""
+    return nullcontext() if create_graph else FixedWeights()
 
 
 def _variable(x: Tensor, create_graph: bool) -> Tensor:
@@ -155,8 +166,7 @@ def _score_and_output(
     outputs: list[object] = [None]
     handle = _find_layer(model, layer).register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
-        with torch.enable_grad():
-            score = target_logits(logits_of(model, x), target)
+        score = target_logits(logits_of(model, x), target)
     finally:
         handle.remove()
     if not isinstance(outputs[-1], Tensor):
@@ -191,7 +201,7 @@ def smoothgrad(
     samples: int = 25,
     sigma: float = 0.1,
     generator: torch.Generator | None = None,
-    chunk: int = 1024,
+    chunk: int | None = None,
 ) -> Tensor:
     """SmoothGrad: the mean gradient over `samples` copies of x with Gaussian noise of standard deviation `sigma`.
 
@@ -212,8 +222,9 @@ def smoothgrad(
         samples: number of noisy copies.
         sigma: noise in the units of x.
         generator: CPU generator of the noise; a new one with seed 0 if None, so that the map is a function of x.
-        chunk: most images that are in the net at once (at least one copy of the batch). With `create_graph`, what lies
-            beyond the first chunk is computed a second time in the backward pass instead of being kept in memory.
+        chunk: most images that are in the net at once. With `create_graph`, what lies beyond the first chunk is
+            computed a second time in the backward pass instead of being kept in memory. If None: 1024, or without a
+            graph as many as `running.that_fit`.
 
     Returns:
         Raw signed map, shape of x.
@@ -223,14 +234,22 @@ def smoothgrad(
     checks.count("samples", samples)
     checks.number("sigma", sigma)
     checks.batch("x", x)
-    generator = checks.generator(generator)
-    noise = torch.randn((samples, *x.shape[1:]), generator=generator, dtype=x.dtype).to(x.device) * sigma
+    shape = (int(samples), *x.shape[1:])
+    if generator is None:
+        noise = sigma * _noise_of_seed_0(shape, x.dtype, x.device)
+    else:
+        noise = sigma * torch.randn(shape, generator=checks.generator(generator), dtype=x.dtype).to(x.device)
     weights = torch.full((samples,), 1 / samples, dtype=x.dtype, device=x.device)
 
-    def noisy(x: Tensor, rows: slice) -> Tensor:
+    def noisy(x: Tensor, rows: slice, _images: slice) -> Tensor:
         return x + noise[rows].unsqueeze(1)
 
     return _mean_gradient(model, x, target, noisy, weights, create_graph=create_graph, chunk=chunk)
+
+
+@functools.lru_cache(maxsize=4)  # an attack asks for the same noise in every step
+def _noise_of_seed_0(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)
 
 
 @explainer(label="integrated gradients", signed=True)
@@ -242,7 +261,7 @@ def integrated_gradients(
     create_graph: bool = False,
     baseline: float | Tensor = 0.0,
     steps: int = 32,
-    chunk: int = 1024,
+    chunk: int | None = None,
 ) -> Tensor:
     """Integrated gradients: (x - x0) times the mean gradient on the straight line from the baseline x0 to x.
 
@@ -273,30 +292,38 @@ def integrated_gradients(
     checks.batch("x", x)
     x = _variable(x, create_graph)
     x0 = _baseline(baseline, x)
-    points, weights = (
-        torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in np.polynomial.legendre.leggauss(steps)
-    )
-    alphas = (points + 1) / 2  # from [-1, 1] to [0, 1]; the weights, which sum to 2, are halved likewise
+    alphas, weights = _gauss_legendre(int(steps), x.dtype, x.device)
 
-    def between(x: Tensor, rows: slice) -> Tensor:
-        return x0 + alphas[rows].view(-1, 1, 1, 1, 1) * (x - x0)
+    def between(x: Tensor, rows: slice, images: slice) -> Tensor:
+        start = x0[images] if isinstance(x0, Tensor) else x0
+        return start + alphas[rows].view(-1, 1, 1, 1, 1) * (x - start)
 
-    mean = _mean_gradient(model, x, target, between, weights / 2, create_graph=create_graph, chunk=chunk)
+    mean = _mean_gradient(model, x, target, between, weights, create_graph=create_graph, chunk=chunk)
     product = (x - x0) * mean
     return product if create_graph else product.detach()
+
+
+@functools.lru_cache(maxsize=4)
+def _gauss_legendre(steps: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Points and weights of a mean over [0, 1]."""
+    pair = np.polynomial.legendre.leggauss(steps)  # over [-1, 1], the weights sum to 2
+    points, weights = (torch.as_tensor(values, dtype=dtype, device=device) for values in pair)
+    return (points + 1) / 2, weights / 2
 
 
 def _mean_gradient(
     model: nn.Module,
     x: Tensor,
     target: Target,
-    copies: Callable[[Tensor, slice], Tensor],
+    copies: Callable[[Tensor, slice, slice], Tensor],
     weights: Tensor,
     *,
     create_graph: bool,
-    chunk: int,
+    chunk: int | None,
 ) -> Tensor:
-    """Weighted sum of the gradients at the copies of x; `copies(x, rows)` has the shape (rows, B, C, H, W)."""
+    """Weighted sum of the gradients at copies of x: `copies(x[images], rows, images)` is (rows, images, C, H, W)."""
+    if chunk is None:
+        chunk = KEPT if create_graph else that_fit(x, x.device)
     checks.count("chunk", chunk)
     x = _variable(x, create_graph)
     if isinstance(target, Tensor):
@@ -304,30 +331,39 @@ def _mean_gradient(
     elif target is None:
         with torch.no_grad():
             target = logits_of(model, x).argmax(1)
-    repeats = max(1, chunk // len(x))
 
-    def part(x: Tensor, rows: slice) -> Tensor:
-        batch = copies(x, rows)
+    fixed = weights_are_fixed()
+
+    def part(x: Tensor, rows: slice, images: slice) -> Tensor:
+        batch = copies(x[images], rows, images)
         count = len(batch)
-        classes = target.repeat(count) if isinstance(target, Tensor) else target
-        maps = gradient(model, batch.flatten(0, 1), classes, create_graph=create_graph)
+        classes = target[images].repeat(count) if isinstance(target, Tensor) else target
+        with FixedWeights() if fixed else nullcontext():
+            maps = gradient(model, batch.flatten(0, 1), classes, create_graph=create_graph)
         return torch.tensordot(weights[rows], maps.unflatten(0, (count, -1)), dims=1)
 
-    total = torch.zeros_like(x)
-    for start in range(0, len(weights), repeats):
-        rows = slice(start, start + repeats)
-        if create_graph and start > 0:
-            total = total + checkpoint(part, x, rows, use_reentrant=False)
-        else:
-            total = total + part(x, rows)
-    return total
+    totals: list[Tensor] = []
+    repeats, size = max(1, chunk // len(x)), int(min(chunk, len(x)))
+    for first in range(0, len(x), size):
+        images = slice(first, first + size)
+        total = torch.zeros_like(x[images])
+        for start in range(0, len(weights), repeats):
+            rows = slice(start, start + repeats)
+            if create_graph and (start > 0 or first > 0):
+                total = total + checkpoint(part, x, rows, images, use_reentrant=False)
+            else:
+                total = total + part(x, rows, images)
+        totals.append(total)
+    return torch.cat(totals)
 
 
-def _baseline(baseline: float | Tensor, x: Tensor) -> Tensor:
+def _baseline(baseline: float | Tensor, x: Tensor) -> float | Tensor:
+    if isinstance(baseline, numbers.Real) and math.isfinite(baseline):
+        return float(baseline)
     try:
         x0 = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
         if x0.isfinite().all() and torch.broadcast_shapes(x0.shape, x.shape) == x.shape:
-            return x0
+            return x0.expand_as(x)
     except (TypeError, ValueError, RuntimeError):
         pass  # what torch cannot turn into a tensor, or cannot broadcast, does not fit either
     raise ValueError(f"baseline is {baseline!r}; pass a finite number, or images that fit {tuple(x.shape)}.")

@@ -4,11 +4,11 @@ A net is traced into its layers. A forward pass keeps what flows between them, t
 layer, by the rule of each. Nothing is detached, so relevance has a gradient by x and by every weight.
 """
 
-import functools
 import operator
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from .. import checks
+from ..nets.convolution import FixedWeights, transpose
 from ..nets.running import evaluating, logits_of
 from ..nets.softplus import SoftplusReLU6
 from .gradients import Target, target_logits
@@ -56,13 +57,15 @@ def lrp(
         with torch.enable_grad():
             return torch.autograd.grad(target_logits(z, target).sum(), z)[0]
 
-    with torch.set_grad_enabled(create_graph):
+    with torch.set_grad_enabled(create_graph), nullcontext() if create_graph else FixedWeights():
         return relevance(model, x, start, layer=layer)
 
 
 STABILIZER = 1e-6
-PASS = (nn.ReLU, nn.ReLU6, nn.Softplus, SoftplusReLU6, nn.Dropout, nn.Identity, nn.Flatten)
-PASS_FUNCTIONS = {F.relu, torch.relu, F.softplus, F.dropout, torch.flatten, "relu", "flatten", "view", "reshape"}
+UNITS = (nn.ReLU, nn.ReLU6, nn.Softplus, SoftplusReLU6)
+UNIT_FUNCTIONS = {F.relu, torch.relu, F.softplus, "relu"}
+PASS = (*UNITS, nn.Dropout, nn.Identity, nn.Flatten)
+PASS_FUNCTIONS = {*UNIT_FUNCTIONS, F.dropout, torch.flatten, "flatten", "view", "reshape"}
 ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 POOLS = {F.adaptive_avg_pool2d, F.avg_pool2d}
 Values = dict[fx.Node, Tensor]
@@ -153,17 +156,25 @@ class _Net:
         norm = self.module(users[0]) if len(users) == 1 else None
         return users[0] if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats else None
 
+    def is_positive(self, node: fx.Node) -> bool:
+        """Whether what a node gives cannot be below zero: a unit's output, pooled or not."""
+        module = self.module(node)
+        if isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+            return self.is_positive(cast("fx.Node", node.args[0]))
+        return isinstance(module, UNITS) or node.target in UNIT_FUNCTIONS
+
     def rule(self, node: fx.Node) -> Callable[[Values, Tensor], list[tuple[fx.Node, Tensor]]]:
         """How a node's relevance is divided among the nodes it comes from; a ValueError if there is no rule."""
         module = self.module(node)
         source: Any = node.args[0] if node.args else None
         function: Any = node.target
-        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
+        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
             after = self.norm_after(node)
             norm = cast("nn.BatchNorm2d | None", self.module(after) if after else None)
-            return lambda v, r: [(source, z_plus(v[source], r, module, norm))]
+            signed = not self.is_positive(source)
+            return lambda v, r: [(source, z_plus(v[source], r, module, norm, signed=signed))]
         if isinstance(module, nn.Linear):
-            return lambda v, r: [(source, epsilon(v[source], r, module))]
+            return lambda v, r: [(source, epsilon(v[source], v[node], r, module))]
         if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d) or node.target in POOLS:
             pool = module or (lambda x: function(x, *node.args[1:], **node.kwargs))
             return lambda v, r: [(source, proportional(v[source], r, pool))]
@@ -224,23 +235,30 @@ def _forward(net: _Net, x: Tensor) -> Values:
     return values
 
 
-def epsilon(x: Tensor, out: Tensor, layer: nn.Linear) -> Tensor:
-    """Epsilon rule: relevance in proportion to x_j w_jk of the whole sum, bias included."""
-    z = F.linear(x, layer.weight, layer.bias)
+def epsilon(x: Tensor, z: Tensor, out: Tensor, layer: nn.Linear) -> Tensor:
+    """Epsilon rule: relevance in proportion to x_j w_jk of the whole sum z, bias included."""
     return x * F.linear(out / _stable(z), layer.weight.T)
 
 
-def z_plus(x: Tensor, out: Tensor, layer: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> Tensor:
-    """Rule z+ (alpha 1, beta 0): relevance in proportion to the positive x_j w_jk; `norm` is folded in."""
+def z_plus(
+    x: Tensor, out: Tensor, layer: nn.Conv2d, norm: nn.BatchNorm2d | None = None, *, signed: bool = True
+) -> Tensor:
+    """Rule z+ (alpha 1, beta 0): relevance in proportion to the positive x_j w_jk; `norm` is folded in.
+
+    Unless x is `signed` there is nothing below zero in it, and half of the work.
+    """
     weight, bias = _folded(layer, norm)
 
     def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
-    parts = [(x.clamp(min=0), weight.clamp(min=0)), (x.clamp(max=0), weight.clamp(max=0))]
-    z = conv(*parts[0], None if bias is None else bias.clamp(min=0)) + conv(*parts[1])
-    s = out / _stable(z)
-    return cast("Tensor", sum(a * _transposed(functools.partial(conv, weight=w), a, s) for a, w in parts))
+    parts = [(x.clamp(min=0) if signed else x, weight.clamp(min=0))]
+    z = conv(*parts[0], None if bias is None else bias.clamp(min=0))
+    if signed:
+        parts.append((x.clamp(max=0), weight.clamp(max=0)))
+        z = z + conv(*parts[1])
+    s = out / (z + STABILIZER)  # nothing in z is below zero
+    return cast("Tensor", sum(a * transpose(s, w, x.shape, layer) for a, w in parts))
 
 
 def proportional(x: Tensor, out: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
@@ -250,10 +268,7 @@ def proportional(x: Tensor, out: Tensor, pool: Callable[[Tensor], Tensor]) -> Te
 
 def winner(x: Tensor, out: Tensor, pool: nn.MaxPool2d) -> Tensor:
     """A maximum's relevance, all of it to the entry that won."""
-    places = F.max_pool2d(
-        x.detach(), pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, return_indices=True
-    )[1]
-    return torch.zeros_like(x).flatten(2).scatter_add(2, places.flatten(2), out.flatten(2)).view_as(x)
+    return _transposed(pool, x, out)
 
 
 def _added(terms: tuple, values: Values, out: Tensor) -> list[tuple[fx.Node, Tensor]]:
@@ -286,4 +301,4 @@ def _transposed(linear: Callable[[Tensor], Tensor], like: Tensor, s: Tensor) -> 
 
 def _stable(z: Tensor) -> Tensor:
     """z, moved away from zero by STABILIZER, upwards at zero itself."""
-    return z + STABILIZER * torch.where(z >= 0, 1.0, -1.0).to(z)
+    return z + STABILIZER * (2 * (z >= 0).to(z) - 1)

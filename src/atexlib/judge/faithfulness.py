@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from .. import checks
 from ..explain import gradients
@@ -124,4 +123,6 @@ def blurred_gradient(
     if reach >= min(x.shape[2:]):
         raise ValueError(f"sigma is {sigma} for images of {tuple(x.shape[2:])}; pass one below a third of their side.")
     maps = gradients.gradient(model, x, target, create_graph=create_graph).abs()
+    from torchvision.transforms.v2.functional import gaussian_blur  # a second to import: here, not above
+
     return gaussian_blur(maps, [2 * reach + 1] * 2, [sigma] * 2)

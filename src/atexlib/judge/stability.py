@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import checks
-from ..attack.ascent import ascend
-from ..attack.ball import NORMS, Ball
+from ..attack.ascent import ascend, check_effort
+from ..attack.ball import Ball
 from ..explain.registry import Explainer, find
 from ..nets.running import frozen, logits_of
 
@@ -151,10 +151,7 @@ def _worst_case(
     generator: torch.Generator | None = None,
     progress: bool = False,
 ) -> Stability:
-    checks.number("eps", eps)
-    checks.one_of("norm", norm, NORMS)
-    checks.count("steps", steps)
-    checks.count("starts", starts)
+    check_effort(eps=eps, norm=norm, steps=steps, starts=starts)
     explainer = find(explainer)
     if surrogate is not None:
         checks.net("surrogate", surrogate)

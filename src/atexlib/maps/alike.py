@@ -12,6 +12,8 @@ from torch import Tensor
 from .. import checks
 from .shape import topk_mask, topk_places
 
+WINDOW = 7  # side of the windows of SSIM
+
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Spearman rank correlation of each pair of maps over all C*H*W entries, in [-1, 1].
@@ -43,7 +45,9 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
 def average_ranks(values: Tensor) -> Tensor:
     """Ranks, from 1, of each row of values (B, N); ties share the mean of the ranks that they cover."""
-    order = torch.from_numpy(np.argsort(values.numpy())) if values.device.type == "cpu" else values.argsort(1)
+    if values.device.type == "cpu":
+        return torch.from_numpy(_average_ranks(values.numpy()))
+    order = values.argsort(1)
     ordered = values.gather(1, order)
     dtype = torch.float32 if values.shape[1] < 2**22 else torch.float64  # halves of whole numbers, exact up to there
     place = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=dtype).expand(values.shape)
@@ -54,6 +58,28 @@ def average_ranks(values: Tensor) -> Tensor:
         stop = torch.where(torch.cat([~tied, edge], 1), place, values.shape[1]).flip(1).cummin(1).values.flip(1)
         place = (start + stop) / 2
     return torch.empty_like(place).scatter_(1, order, place)
+
+
+def _average_ranks(values: np.ndarray) -> np.ndarray:
+    """The same with NumPy. Of float32 numbers the bits are sorted together with their places: one sort, no look-up."""
+    rows, size = values.shape
+    if values.dtype == np.float32 and size < 2**32:
+        bits = (values + 0).view(np.int32)  # + 0: the two zeros are equal
+        rising = np.where(bits < 0, ~bits, bits | np.int32(-(2**31))).view(np.uint32)  # in the order of the numbers
+        keys = np.sort((rising.astype(np.uint64) << np.uint64(32)) | np.arange(size, dtype=np.uint64), axis=1)
+        order, ordered = (keys & np.uint64(2**32 - 1)).astype(np.int64), keys >> np.uint64(32)
+    else:
+        order = np.argsort(values, axis=1)
+        ordered = np.take_along_axis(values, order, axis=1)
+    opens = np.ones(values.shape, dtype=bool)  # where a group of equal numbers begins
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=opens[:, 1:])
+    starts = np.flatnonzero(opens)
+    counts = np.diff(starts, append=opens.size)
+    dtype = np.float32 if size < 2**22 else np.float64  # halves of whole numbers, exact up to there
+    means = (starts % size + (counts + 1) / 2).astype(dtype)
+    ranks = np.empty(values.shape, dtype=dtype)
+    np.put_along_axis(ranks, order, np.repeat(means, counts).reshape(rows, size), axis=1)
+    return ranks
 
 
 def kendall(a: Tensor, b: Tensor) -> Tensor:
@@ -189,14 +215,13 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0) -> Tensor:
     """
     _check(a, b)
     checks.number("data_range", data_range, open_low=True)
-    window = 7
-    if min(a.shape[2:]) < window:
-        raise ValueError(f"the maps are {tuple(a.shape[2:])} pixels; SSIM needs at least {window} x {window}.")
+    if min(a.shape[2:]) < WINDOW:
+        raise ValueError(f"the maps are {tuple(a.shape[2:])} pixels; SSIM needs at least {WINDOW} x {WINDOW}.")
     a, b = a.detach().double(), b.detach().double()  # variances are differences of near numbers: float32 loses them
-    moments = _window_mean(torch.stack([a, b, a * b, a * a + b * b]), window)
+    moments = _window_mean(torch.stack([a, b, a * b, a * a + b * b]))
     mean_a, mean_b, product, squares = moments
     means, mean_squares = 2 * mean_a * mean_b, mean_a**2 + mean_b**2
-    unbiased = window**2 / (window**2 - 1)
+    unbiased = WINDOW**2 / (WINDOW**2 - 1)
     covariance = unbiased * (2 * product - means)  # twice the covariance, and the sum of the two variances
     variance = unbiased * (squares - mean_squares)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
@@ -204,15 +229,14 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0) -> Tensor:
     return similarity.mean((1, 2, 3))
 
 
-def _window_mean(maps: Tensor, window: int) -> Tensor:
-    """Means over all windows that lie inside the maps: a product with a banded matrix on each side."""
-
-    def band(side: int) -> Tensor:
-        rows = torch.arange(side - window + 1, device=maps.device).unsqueeze(1)
-        columns = torch.arange(side, device=maps.device)
-        return ((columns >= rows) & (columns < rows + window)).to(maps.dtype) / window
-
-    return band(maps.shape[-2]) @ maps @ band(maps.shape[-1]).T
+def _window_mean(maps: Tensor) -> Tensor:
+    """Means over all windows of seven pixels a side that lie inside the maps: sums of 2, 4 and 7 along each axis."""
+    for axis in (-1, -2):
+        size = maps.shape[axis] - WINDOW + 1
+        two = maps.narrow(axis, 0, maps.shape[axis] - 1) + maps.narrow(axis, 1, maps.shape[axis] - 1)
+        four = two.narrow(axis, 0, size) + two.narrow(axis, 2, size)
+        maps = four.add_(two.narrow(axis, 4, size)).add_(maps.narrow(axis, 6, size))
+    return maps.div_(WINDOW**2)
 
 
 def _check(a: Tensor, b: Tensor) -> None:

@@ -6,11 +6,13 @@ Their full-size siblings, with or without pretrained weights, are `torchvision.m
 from collections import OrderedDict
 from collections.abc import Callable
 
+import lazy_loader
 import torch
 from torch import nn
-from torchvision.models import densenet, resnet, vgg
 
 from .. import checks
+
+torchvision = lazy_loader.load("torchvision")  # it takes a second to import
 
 STAGES_VGG19: tuple[int | str, ...] = (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M")
 STAGES_RESNET50 = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride of the first block
@@ -67,14 +69,14 @@ def small(
 def vgg19(channels: int, classes: int, divisor: int) -> nn.Module:
     """Sixteen convolutions in five stages."""
     widths = [width // divisor if isinstance(width, int) else width for width in STAGES_VGG19]
-    features = vgg.make_layers(widths)
+    features = torchvision.models.vgg.make_layers(widths)
     features[0] = nn.Conv2d(channels, int(widths[0]), 3, padding=1)
     return _with_head(features, int(widths[-2]), classes)
 
 
 def resnet50(channels: int, classes: int, divisor: int) -> nn.Module:
     """A stem and sixteen bottleneck blocks in four stages."""
-    width = STEM // divisor
+    resnet, width = torchvision.models.resnet, STEM // divisor
     stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
     stages: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
     for number, (full, blocks, stride) in enumerate(STAGES_RESNET50, start=1):
@@ -90,7 +92,8 @@ def resnet50(channels: int, classes: int, divisor: int) -> nn.Module:
 def densenet121(channels: int, classes: int, divisor: int) -> nn.Module:
     """A stem and 58 dense layers in four blocks."""
     stem = STEM // divisor
-    net = densenet.DenseNet(GROWTH // divisor, STAGES_DENSENET121, num_init_features=stem, num_classes=classes)
+    sizes = {"growth_rate": GROWTH // divisor, "block_config": STAGES_DENSENET121, "num_init_features": stem}
+    net = torchvision.models.DenseNet(**sizes, num_classes=classes)
     net.features.conv0 = nn.Conv2d(channels, stem, 3, padding=1, bias=False)
     net.features.pool0 = nn.Identity()
     return net

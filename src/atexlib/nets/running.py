@@ -1,6 +1,5 @@
 """The one place through which nets are called: in eval mode, frozen, batch by batch."""
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +8,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import checks
-from . import convolution
+from .convolution import FixedWeights
+
+PIXELS = 204_800  # of the images in a net at once on a CPU: 261 images of 28 x 28
+BYTES = 2**14  # of a GPU's memory for a pixel
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
@@ -34,6 +36,9 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """Put `model` in eval mode, and give each of its modules its own mode back afterwards, also after an error.
 
+    On a GPU convolutions use full float32 precision meanwhile: with TF32 a small change of an image would be lost in
+    rounding, and maps and labels be judged at ten bits.
+
     >>> import torch
     >>> from atexlib import nets
     >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
@@ -44,48 +49,36 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """
     checks.net("model", model)
     modes = [(module, module.training) for module in model.modules()]
+    tf32 = torch.backends.cudnn.allow_tf32
     try:
+        torch.backends.cudnn.allow_tf32 = False
         yield model.eval()
     finally:
+        torch.backends.cudnn.allow_tf32 = tf32
         for module, mode in modes:
             module.training = mode
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Put `model` in eval mode with no parameter asking for gradients, and give everything back afterwards.
+    """Look at `model` in eval mode with its weights, and those of all other nets, as constants.
 
-    This makes second derivatives by the input cheaper, as no gradient of a weight is computed. On a GPU convolutions
-    use full float32 precision meanwhile: with TF32 a small change of an image would be lost in rounding.
+    This makes second derivatives by the input cheaper, as no gradient of a weight is computed. The modes are given back
+    afterwards; nothing else of the net is touched.
 
     >>> import torch
     >>> from atexlib import nets
     >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
     >>> with nets.frozen(net):
-    ...     inside = net.fc1.weight.requires_grad
-    >>> inside, net.fc1.weight.requires_grad
+    ...     inside = net(x).requires_grad
+    >>> inside, net(x).requires_grad
     (False, True)
     """
-    checks.net("model", model)
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    layers = [module for module in model.modules() if type(module) is nn.Conv2d and "forward" not in vars(module)]
-    tf32 = torch.backends.cudnn.allow_tf32
-    try:
-        torch.backends.cudnn.allow_tf32 = False
-        model.requires_grad_(False)
-        for layer in layers:
-            layer.forward = functools.partial(convolution.with_fixed_weights, layer)  # type: ignore[method-assign]
-        with evaluating(model):
-            yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = tf32
-        for layer in layers:
-            del layer.forward
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+    with evaluating(model), FixedWeights():
+        yield
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 250) -> float:
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int | None = None) -> float:
     """Share of the images whose predicted class is their label, in [0, 1].
 
     >>> import torch
@@ -102,8 +95,10 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tensor:
+def predict(model: nn.Module, images: Tensor, *, batch_size: int | None = None) -> Tensor:
     """Logits (N, C) of images (N, C, H, W), in eval mode, batch by batch on the model's device.
+
+    Unless a batch size is given, a batch holds as many images as `that_fit`.
 
     >>> import torch
     >>> from atexlib import nets
@@ -112,11 +107,30 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 250) -> Tenso
     torch.Size([2, 10])
     """
     checks.batch("images", images)
-    checks.count("batch_size", batch_size)
+    if batch_size is not None:
+        checks.count("batch_size", batch_size)
     checks.net("model", model)
     device = next(model.parameters(), images).device
-    with evaluating(model):
-        return torch.cat([logits_of(model, batch.to(device)) for batch in images.split(int(batch_size))])
+    batches = images.split(int(batch_size or that_fit(images, device)))
+    with frozen(model):
+        return torch.cat([logits_of(model, batch.to(device)) for batch in batches])
+
+
+def that_fit(images: Tensor, device: torch.device) -> int:
+    """How many of such images a net should see at once on a device.
+
+    On a CPU about 200,000 pixels: of more, what a wide layer makes no longer fits a cache, and is given back to the
+    system after each use. On a GPU as many as its free memory holds, at 16 KB a pixel.
+
+    >>> import torch
+    >>> from atexlib.nets import running
+    >>> running.that_fit(torch.rand(1, 3, 224, 224), torch.device("cpu"))
+    4
+    """
+    pixels = images[0, 0].numel()
+    if device.type == "cuda":
+        return max(1, int(torch.cuda.mem_get_info(device)[0] // (BYTES * pixels)))
+    return max(1, PIXELS // pixels)
 
 
 def of_class(values: Tensor, target: Tensor) -> Tensor:

@@ -69,8 +69,7 @@ def fit(
     check_schedule(epochs, batch_size, lr, weight_decay)
     checks.net("model", model)
     generator, device = checks.generator(generator), checks.device(device, model)
-    (images, labels), validation = check_examples(model, data, validation)
-    images, labels = images.to(device), labels.to(device).long()
+    (images, labels), validation = check_examples(model, data, validation, device=device)
     return optimize(
         model,
         lambda model, rows: F.cross_entropy(model(images[rows]), labels[rows]),
@@ -160,16 +159,22 @@ def optimize(
 
 
 def validate_by(
-    loss: Callable[[nn.Module], Tensor], validation: tuple[Tensor, Tensor] | None
+    loss: Callable[..., Tensor], validation: tuple[Tensor, ...] | None
 ) -> Callable[[nn.Module], dict[str, float]] | None:
-    """What `optimize` shall validate: minus a loss of the net's, which decides, and accuracy; None without images."""
+    """What `optimize` shall validate: minus a loss, which decides, and accuracy; None without images.
+
+    `validation` holds images, labels and what else the loss needs of each image: it is called with the net and the
+    first of all these.
+    """
     if validation is None:
         return None
+    first = [values[:EVALUATED] for values in validation]
+    images, labels = validation[:2]
 
     def validate(net: nn.Module) -> dict[str, float]:
         with torch.no_grad():
-            score = -loss(net).item()
-        return {"score": score, "accuracy": accuracy(net, *validation)}
+            score = -loss(net, *first).item()
+        return {"score": score, "accuracy": accuracy(net, images, labels)}
 
     return validate
 
@@ -189,10 +194,17 @@ def check_schedule(
     checks.number("weight_decay", weight_decay)
 
 
+def drawing_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """The generator itself on a CPU; else one on the device, seeded by it: what it draws there need not be copied."""
+    if device.type == "cpu":
+        return generator
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+
+
 def check_examples(
-    model: nn.Module, data: Examples, validation: Examples | None = None
+    model: nn.Module, data: Examples, validation: Examples | None = None, *, device: torch.device
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-    """Images and labels, and those for validation; raise unless they are such as the net can be trained on."""
+    """Images and labels, and those for validation, on a device; raise unless the net can be trained on such ones."""
     images, labels = checks.examples("data", data)
     validation = None if validation is None else checks.examples("validation", validation)
     if not any(weight.requires_grad for weight in model.parameters()):
@@ -206,4 +218,5 @@ def check_examples(
     classes = predict(model, images[:1]).shape[1]
     for prefix, (x, y) in pairs.items():
         checks.labels(f"{prefix}labels", y, size=len(x), classes=classes)
-    return (images, labels), validation
+    moved = [(x.to(device), y.to(device).long()) for x, y in pairs.values()]
+    return moved[0], moved[1] if validation is not None else None

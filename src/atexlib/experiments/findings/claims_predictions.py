@@ -62,10 +62,9 @@ def weak_elsewhere(defense: str) -> Cells:
     for dataset in PAPER_DATA:
         where = efficacy(dataset, defense, 0)
         for direction in DIRECTIONS:
-            columns = [verdicts.together(name, [where]) for name in ("fgsm", direction)]
-            cells[f"{dataset}, {direction}"] = (
-                None if columns[0] is None else two_level((columns[0] - columns[1])[..., 0])  # type: ignore[operator]
-            )
+            here, there = (verdicts.together(name, [where]) for name in ("fgsm", direction))
+            missing = here is None or there is None
+            cells[f"{dataset}, {direction}"] = None if missing else two_level((here - there)[..., 0])  # type: ignore[operator]
     return cells
 
 

@@ -1,4 +1,4 @@
-"""What the chapters on defences show of the results: costs, trials of the settings, stability against eps."""
+"""What the chapters on defences show of the results: costs and trials of the settings."""
 
 from itertools import cycle
 
@@ -53,30 +53,6 @@ def cost_figure() -> Figure:
     ax.set(xlabel="side of the image in pixels", ylabel="times plain training", yscale="log")
     ax.legend(fontsize=7, ncols=2)
     plotting.foot(figure, origin("cost"))
-    return figure
-
-
-def stability(
-    *defenses: str,
-    metrics: tuple[str, ...] = ("spearman", "topk"),
-    attack: str = "untargeted",
-    dataset: str = DATASET,
-) -> Figure:
-    """Measures of stability against the attacker's eps, a panel for each, a curve with its 95 % band a defence.
-
-    >>> from atexlib.experiments.findings import pages
-    >>> len(pages.stability("none", "naive").axes)
-    2
-    """
-    where = {"kind": "table", "dataset": dataset, "attack": attack}
-    width = 4 * len(metrics)
-    figure, axes = plt.subplots(1, len(metrics), figsize=(width, 3), sharey=True, squeeze=False)
-    for ax, metric in zip(axes[0], metrics, strict=True):
-        for defense in defenses:
-            report.curve(ax, metric, label=report.label(defense), defense=defense, **where)
-        ax.set(xlabel="eps", ylabel=report.label(metric), ylim=(0, 1))
-    axes[0, 0].legend(fontsize=8, loc="upper right")
-    plotting.foot(figure, report.origin(**where, defense=defenses[-1], eps=0.1))
     return figure
 
 

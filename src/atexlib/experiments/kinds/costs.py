@@ -25,7 +25,7 @@ SAMPLES = (1, 8)  # samples or neighbours of an image
 @kind(
     "cost",
     keys={"side": SIDES},
-    history=("first",),
+    history=("first", "the ConvNet pools before its units, so that less is kept and a step is faster"),
     settings=lambda spec: {"batches": BATCHES, "repeats": REPEATS[spec["preset"]], "samples": list(SAMPLES)},
     sizes="batch_size",
     canary=[{"side": "14", "seed": 0}],

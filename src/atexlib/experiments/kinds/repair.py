@@ -13,7 +13,7 @@ from ..engine.numbers import plain, summary
 from ..engine.place import Place
 from ..subjects import attacks, measure, nets
 
-LAYER = {"lrp": "act1", "grad_cam": None, "gradient": None}
+LAYER = {"lrp": "conv1", "grad_cam": None, "gradient": None}
 BATCH = 128
 FOOL_BATCH = 32
 LR = 1e-3
