@@ -122,3 +122,10 @@ def test_pooling_has_torchs_derivatives(options):
     assert torch.autograd.gradgradcheck(curved, x)
     with convolution.FixedWeights():
         assert [values.dtype for values in nn.MaxPool2d(2, return_indices=True)(x)] == [torch.float64, torch.int64]
+
+
+def test_one_image_without_an_axis_of_images_is_torchs_own_case():
+    layer, x = nn.Conv2d(1, 2, 3).double(), torch.rand(1, 8, 8, generator=seeded(1), dtype=torch.float64)
+    with convolution.FixedWeights():
+        (slope,) = torch.autograd.grad(layer(x.requires_grad_()).sum(), x)
+    assert slope.shape == x.shape

@@ -77,7 +77,7 @@ def convolve(
     kind = input.device.type
     fixed = not weight.requires_grad and (bias is None or not bias.requires_grad)
     mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    if isinstance(padding, str) or mixed or not fixed:
+    if isinstance(padding, str) or mixed or not fixed or input.ndim != 4:
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     weight = _laid_out(weight)
     return _Convolve.apply(input, weight, bias, (stride, padding, dilation, groups))
