@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .... import show
-from ....explain import EXPLAINERS
+from ....explain import EXPLAINERS, traits
 from ...kinds.speed import SIDES
 from .. import plan, report, verdicts
 from .tables import Table, legend, noted
@@ -29,6 +29,11 @@ def _cards() -> dict[str, dict[str, Any]]:
     return {side: found[0]["metrics"] for side, found in cards.items() if found}
 
 
+def _label(name: str) -> str:
+    words = {"fgsm": "FGSM", "pgd": "PGD", "topk_intersection": "top-50 intersection"}
+    return traits(name).label if name in EXPLAINERS else words.get(name, report.label(name))
+
+
 def _origin() -> str:
     return "; ".join(dict.fromkeys(report.origin(kind="speed", side=side) for side in _cards())) or report.MISSING
 
@@ -46,8 +51,8 @@ def speed_table() -> Table:
             bar = BARS.get(name)
             rows.append(
                 {
-                    "pixels": int(side) ** 2,
-                    "work": report.label(name),
+                    "side": side,
+                    "work": _label(name),
                     "against": card["peer"][name],
                     "time, ours / theirs": f"{np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]",
                     "bar": "" if bar is None else f"{bar:g}",
@@ -78,7 +83,7 @@ def missed_bars() -> Table:
 
 def _miss(side: str, name: str, what: str, value: float, bar: float) -> dict[str, Any]:
     measured = {"what": what, "measured": f"{value:.2g}", "bar": f"{bar:.2g}"}
-    return {"pixels": int(side) ** 2, "work": report.label(name), **measured}
+    return {"side": side, "work": _label(name), **measured}
 
 
 def step_table() -> Table:
@@ -89,7 +94,7 @@ def step_table() -> Table:
         for side, card in _cards().items():
             values = np.array(card["step"][name])
             row[f"{side} pixels"] = f"{np.median(values):.2f} [{values.min():.2f}, {values.max():.2f}]"
-        rows[report.label(name)] = row | {"bar": STEP_BARS[name]}
+        rows[_label(name)] = row | {"bar": STEP_BARS[name]}
     return noted(pd.DataFrame.from_dict(rows, orient="index"), f"a step / an explanation; {_origin()}")
 
 
@@ -106,7 +111,7 @@ def growth_table() -> Table:
     rows: dict[str, dict[str, Any]] = {}
     for side, card in cards.items():
         for name in card["parts"]:
-            row = rows.setdefault(report.label(name), {})
+            row = rows.setdefault(_label(name), {})
             for what, power in slopes(name, side).items():
                 row[f"{'time' if what == 'seconds' else 'memory'}, images, {side} pixels"] = f"{power:.2f}"
     if len(cards) == len(SIDES):
@@ -115,19 +120,22 @@ def growth_table() -> Table:
             last = [card["parts"][name] for card in cards.values()]
             each = [parts["seconds"][-1] / parts["images"][-1] for parts in last]
             power = math.log(each[1] / each[0]) / math.log((int(large) / int(small)) ** 2)
-            rows[report.label(name)]["time, pixels"] = f"{power:.2f}"
+            rows[_label(name)]["time, pixels"] = f"{power:.2f}"
     return noted(pd.DataFrame.from_dict(rows, orient="index"), f"powers, 1 is in line; {_origin()}")
 
 
 def growth_curves() -> Figure:
     """Seconds against the number of images, a panel a size of image, both axes logarithmic."""
     cards = _cards()
-    figure, axes = plt.subplots(1, max(1, len(cards)), figsize=(8.5, 3.4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, max(1, len(cards)), figsize=(8.5, 3.8), sharey=True, squeeze=False)
     for ax, (side, card) in zip(axes[0], cards.items(), strict=False):
         for name, parts in card["parts"].items():
-            ax.plot(parts["images"], parts["seconds"], marker="o", markersize=3, label=report.label(name))
-        ax.set(xscale="log", yscale="log", xlabel=f"images of {side} pixels a side", ylabel="seconds")
-    legend(axes[0, 0], fontsize=6, ncols=2)
+            ax.plot(parts["images"], parts["seconds"], marker="o", markersize=3, label=_label(name))
+        ax.set(xscale="log", yscale="log", xlabel=f"images of {side} pixels a side")
+        ax.set_xticks(parts["images"], labels=map(str, parts["images"]))
+        ax.minorticks_off()
+    axes[0, 0].set_ylabel("seconds")
+    legend(axes[0, -1], fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     show.foot(figure, _origin())
     return figure
 
@@ -139,8 +147,8 @@ def roofline_table() -> Table:
         for name, roof in card["roofline"].items():
             rows.append(
                 {
-                    "pixels": int(side) ** 2,
-                    "work": report.label(name),
+                    "side": side,
+                    "work": _label(name),
                     "GFLOP": f"{roof['flops'] / 1e9:.2f}",
                     "GB moved": f"{roof['bytes'] / 1e9:.2f}",
                     "of the throughput": f"{roof['throughput']:.0%}",
