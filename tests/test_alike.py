@@ -172,3 +172,14 @@ def test_metrics_return_one_number_an_image():
         assert metric(a, b).shape == (4,)
         torch.testing.assert_close(metric(a, a), torch.ones(4, dtype=torch.float64))
         assert metric(a.requires_grad_(), b).requires_grad is False
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ranks_are_scipys_on_either_device(dtype):
+    """The GPU's way is walked here on the CPU, where `average_ranks` takes NumPy's; zeros of both signs are tied."""
+    values = torch.randn(6, 50, generator=seeded(3), dtype=dtype).round(decimals=1)
+    values[0, :4] = torch.tensor([0.0, -0.0, 0.0, -0.0], dtype=dtype)
+    values[1] = 2.5
+    wanted = torch.from_numpy(rankdata(values.numpy(), axis=1))
+    for found in (alike.ranks_by_torch(values), torch.from_numpy(alike.ranks_by_numpy(values.numpy()))):
+        torch.testing.assert_close(found.double(), wanted, atol=0, rtol=0)

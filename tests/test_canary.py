@@ -66,7 +66,7 @@ class Mutant:
 MUTANTS = [
     # Maps: how alike, what shape.
     Mutant("maps.alike:spearman", "first * second", "first * first", "table"),
-    Mutant("maps.alike:_average_ranks", "(counts + 1) / 2", "1", "repair"),
+    Mutant("maps.alike:ranks_by_numpy", "(counts + 1) / 2", "1", "repair"),
     Mutant("maps.alike:kendall", "2 * discordant", "discordant", "table"),
     Mutant("maps.alike:topk_intersection", "/ k", "/ (k + 1)", "table"),
     Mutant("maps.alike:lens_topk", "2 * window + 1", "2 * window + 3", "table"),

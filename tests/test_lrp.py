@@ -46,13 +46,15 @@ def same_weights():
     torch.manual_seed(0)
 
 
+@pytest.mark.parametrize("darkest", [0.0, -0.5])
 @pytest.mark.parametrize("name", NETS)
-def test_values_equal_zennit(name):
+def test_values_equal_zennit(name, darkest):
+    """Also where pixels are below zero: then the first convolution's relevance has a second part."""
     make, canonizers = NETS[name]
-    net = shaken(make())
-    ours = explain.lrp(net, X, TARGET)
+    net, x = shaken(make()), X + darkest
+    ours = explain.lrp(net, x, TARGET)
     with Gradient(model=net, composite=EpsilonPlus(canonizers=canonizers)) as attribution:
-        _, theirs = attribution(X.clone(), torch.eye(10, dtype=X.dtype)[TARGET])
+        _, theirs = attribution(x.clone(), torch.eye(10, dtype=X.dtype)[TARGET])
     torch.testing.assert_close(ours, theirs.detach(), atol=1e-8 * theirs.abs().max().item(), rtol=0)
 
 

@@ -46,7 +46,12 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 def average_ranks(values: Tensor) -> Tensor:
     """Ranks, from 1, of each row of values (B, N); ties share the mean of the ranks that they cover."""
     if values.device.type == "cpu":
-        return torch.from_numpy(_average_ranks(values.numpy()))
+        return torch.from_numpy(ranks_by_numpy(values.numpy()))
+    return ranks_by_torch(values)
+
+
+def ranks_by_torch(values: Tensor) -> Tensor:
+    """The same on the device where the values are."""
     order = values.argsort(1)
     ordered = values.gather(1, order)
     dtype = torch.float32 if values.shape[1] < 2**22 else torch.float64  # halves of whole numbers, exact up to there
@@ -60,7 +65,7 @@ def average_ranks(values: Tensor) -> Tensor:
     return torch.empty_like(place).scatter_(1, order, place)
 
 
-def _average_ranks(values: np.ndarray) -> np.ndarray:
+def ranks_by_numpy(values: np.ndarray) -> np.ndarray:
     """The same with NumPy. Of float32 numbers the bits are sorted together with their places: one sort, no look-up."""
     rows, size = values.shape
     if values.dtype == np.float32 and size < 2**32:

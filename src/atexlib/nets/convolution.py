@@ -173,6 +173,12 @@ class _Pool(Function):
         return _Unpool.apply(slope, x.detach(), places, ctx.options), None
 
 
+def _keep_places(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    _, x, places, options = inputs
+    ctx.save_for_backward(x, places)
+    ctx.options = options
+
+
 class _Unpool(Function):
     """Puts each entry of `slope` where the maximum was, linear in it; its derivative reads it there."""
 
@@ -182,11 +188,7 @@ class _Unpool(Function):
     def forward(slope: Tensor, x: Tensor, places: Tensor, options: tuple) -> Tensor:
         return torch.ops.aten.max_pool2d_with_indices_backward(slope, x, *map(_pair, options[:4]), options[4], places)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _, x, places, options = inputs
-        ctx.save_for_backward(x, places)
-        ctx.options = options
+    setup_context = staticmethod(_keep_places)
 
     @staticmethod
     def backward(ctx: Any, y: Tensor) -> tuple:
@@ -203,11 +205,7 @@ class _Read(Function):
         rows, numbers = (values.movedim(1, 3).flatten(1, 2) for values in (y, places))
         return rows.gather(1, numbers).unflatten(1, places.shape[2:]).movedim(3, 1)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _, x, places, options = inputs
-        ctx.save_for_backward(x, places)
-        ctx.options = options
+    setup_context = staticmethod(_keep_places)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple:
