@@ -1,10 +1,19 @@
 """Every defence goes through the same tests: those of the register, and the ways to call them."""
 
+import copy
+import functools
+
 import pytest
 import torch
 from conftest import FEW, FORTY, flat, seeded
 
 from atexlib import attack, defend
+
+
+def of_the_register(chosen, net, **options):
+    few = {key: value for key, value in FEW.items() if key != "eps" or key in chosen.settings}
+    return chosen.train(net, FORTY, **{**chosen.settings, **few, **options})
+
 
 WAYS = {
     "naive": lambda net, **o: defend.naive(net, FORTY, **FEW | o),
@@ -13,15 +22,14 @@ WAYS = {
     "naive, top-k": lambda net, **o: defend.naive(net, FORTY, distance=attack.Untargeted(k=9), **FEW | o),
     "atex": lambda net, **o: defend.atex(net, FORTY, **FEW | o),
     "atex, ascent": lambda net, **o: defend.atex(net, FORTY, directions="ascent", **FEW | o),
+    "atex, free": lambda net, **o: defend.atex(net, FORTY, directions="free", **FEW | o),
     "atex, mixed": lambda net, **o: defend.atex(net, FORTY, directions="mixed", along_samples=2, **FEW | o),
     "atex, printed": lambda net, **o: defend.atex(net, FORTY, norm="l2", noise="printed", **FEW | o),
     "atex, labels": lambda net, **o: defend.atex(
         net, FORTY, fidelity=0.0, label_weight=1.0, steps_per_batch=2, **FEW | o
     ),
     **{
-        f"{name} of the register": lambda net, chosen=chosen, **o: chosen.train(
-            net, FORTY, **{**chosen.settings, **FEW, **o}
-        )
+        f"{name} of the register": functools.partial(of_the_register, chosen)
         for name, chosen in defend.DEFENSES.items()
     },
 }
@@ -53,7 +61,7 @@ def test_a_defence_keeps_an_epoch_by_validation(base, way):
     options = {"epochs": 3, "lr": 0.05}
     few = tuple(values[:20] for values in FORTY)
     fitted = way(base, validation=few, **options)
-    scores = [entry["score"] for entry in fitted.history]
+    scores = [list(entry.values())[2] for entry in fitted.history]  # after the epoch and its loss
     assert len(scores) == 3
     assert fitted.best_epoch == 1 + scores.index(max(scores))
     last = way(base, **options)  # without validation it is the last epoch's net that comes back
@@ -78,7 +86,13 @@ def test_what_the_register_says_of_a_defence_is_so(base, name):
         assert not torch.equal(one, other)
     else:
         with pytest.raises(TypeError, match="maps"):
-            chosen.train(base, FORTY, maps=FORTY[0], **{**chosen.settings, **FEW})
+            of_the_register(chosen, base, maps=FORTY[0], epochs=1)
+    shaped = base if chosen.shape is None else chosen.shape(base, chosen.settings)
+    made = of_the_register(chosen, base, epochs=1).model
+    twin = copy.deepcopy(shaped)
+    twin.load_state_dict(made.state_dict())
+    torch.testing.assert_close(twin(FORTY[0]), made(FORTY[0]))  # in eval mode, channels last or not
+    assert chosen.start in ("none", *defend.DEFENSES)
 
 
 def test_a_defence_of_ones_own_is_listed_and_can_be_taken_out_again():

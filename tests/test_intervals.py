@@ -29,26 +29,50 @@ def test_same_seed_same_interval():
     values = torch.rand(30, generator=seeded(1))
     assert bootstrap(values) == bootstrap(values)
     assert bootstrap(values, generator=seeded(5)) != bootstrap(values)
-    assert str(bootstrap(torch.ones(4))) == "1.000 [1.000, 1.000]"
+    assert str(bootstrap(torch.ones(4))) == "1.000"
 
 
-def test_with_one_seed_two_levels_are_one():
-    values = torch.rand(80, generator=seeded(1)) ** 2
-    ours, plain = two_level(values[None], resamples=20_000), bootstrap(values, resamples=20_000)
-    assert ours.mean == pytest.approx(plain.mean)
-    assert ours.low == pytest.approx(plain.low, abs=2e-3)
-    assert ours.high == pytest.approx(plain.high, abs=2e-3)
+def test_with_one_seed_two_levels_are_students_t_over_images():
+    values = torch.rand(80, generator=seeded(1), dtype=torch.float64) ** 2
+    ours, theirs = two_level(values[None]), scipy.stats.ttest_1samp(values, 0).confidence_interval()
+    assert ours.mean == pytest.approx(values.mean().item())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
 
 
-def test_seeds_that_differ_widen_the_interval():
-    """With many images the variance of the mean is that of the seeds' means, divided by their number."""
+def test_seeds_that_differ_alone_give_students_t_on_their_means():
     means = torch.tensor([0.0, 0.3, 0.9, 0.4], dtype=torch.float64)
-    values = means[:, None] + 0.01 * torch.randn(4, 500, generator=seeded(2), dtype=torch.float64)
-    interval = two_level(values, resamples=20_000)
-    draws = np.random.default_rng(0).choice(means.numpy(), (50_000, 4)).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    assert interval.low == pytest.approx(low, abs=0.02)
-    assert interval.high == pytest.approx(high, abs=0.02)
+    ours, theirs = two_level(means[:, None].expand(4, 500)), scipy.stats.ttest_1samp(means, 0).confidence_interval()
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+    alone = two_level(means[:, None])
+    assert (alone.low, alone.high) == pytest.approx((theirs.low, theirs.high))
+
+
+# Spreads of seeds, of images and of the rest: of Spearman in the tables' cells, of differences between two defences, of
+# a defence whose seeds differ, of one whose seeds do not.
+@pytest.mark.parametrize("spreads", [(0.01, 0.2, 0.2), (0.03, 0.2, 0.3), (0.05, 0.1, 0.2), (0.0, 0.2, 0.1)])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_an_interval_over_seeds_and_images_covers_the_truth_as_often_as_it_says(seeds, spreads):
+    draw = seeded(seeds)
+    hits = 0
+    for _ in range(600):
+        effects = [torch.randn(shape, generator=draw) for shape in ((seeds, 1), (1, 128), (seeds, 128))]
+        found = two_level(sum(spread * effect for spread, effect in zip(spreads, effects, strict=True)))
+        hits += found.low < 0 < found.high
+    assert hits >= 0.93 * 600 - 12  # two standard errors of the count
+
+
+def test_a_share_never_gets_an_interval_without_width():
+    all_of_them = two_level(torch.ones(3, 50))
+    theirs = scipy.stats.binomtest(50, 50).proportion_ci(method="wilson")
+    assert (all_of_them.low, all_of_them.high) == pytest.approx((theirs.low, 1.0), abs=1e-3)
+    half = two_level((torch.rand(1, 400, generator=seeded(6)) < 0.5).double())
+    assert 0.08 < half.high - half.low < 0.11
+    equal = two_level(torch.full((3, 50), 0.25))
+    assert (equal.low, equal.high) == pytest.approx((0.25 - 3 / 50, 0.25 + 3 / 50))
+
+
+def test_one_number_has_no_interval():
+    assert str(two_level(torch.tensor([[0.5]]))) == "0.500 [no interval]"
 
 
 def test_two_levels_cover_the_true_ratio_and_leave_out_nan():

@@ -7,7 +7,7 @@ from conftest import seeded
 from scipy import stats
 from skimage.metrics import structural_similarity
 
-from atexlib import nets
+from atexlib import attack, nets
 from atexlib.experiments.subjects import measure
 
 EPS = 0.1
@@ -48,7 +48,6 @@ def test_every_number_is_that_of_scipy_and_scikit_image(curved, x):
     classes = logits.argmax(1)
     kept = moved.argmax(1) == classes
     assert kept.any()
-    z = torch.where(kept.view(-1, 1, 1, 1), z, x)
     a, b = (gradient_of(curved, images, classes).abs().squeeze(1).numpy() for images in (x, z))
     shift = (curved(z).softmax(1) - logits.softmax(1)).abs().gather(1, classes.unsqueeze(1))[:, 0]
     for i, (first, second) in enumerate(zip(a, b, strict=True)):
@@ -64,6 +63,8 @@ def test_every_number_is_that_of_scipy_and_scikit_image(curved, x):
             "prediction_shift": shift[i].item(),
             "distance": (z - x)[i].abs().max().item(),
         }
+        if not kept[i]:
+            expected |= dict.fromkeys(("spearman", "kendall", "topk", "ssim", "mass_lost"))
         assert {name: found[name][i] for name in expected} == pytest.approx(expected, rel=6e-5, abs=1e-9)
 
 
@@ -75,21 +76,32 @@ def test_an_image_that_stays_keeps_its_map(curved, x):
         assert found[name] == [0.0] * len(x)
 
 
-def test_an_image_whose_label_was_lost_is_put_back(curved, x):
-    """An attack that does nothing but change predictions changes no map, and the table says whose label was lost."""
+def test_an_image_whose_label_was_lost_has_no_measure(curved, x):
+    """Changing a prediction is no manipulation of a map: such images are counted, and left out."""
     x = x[curved(x).argmax(1) != curved(x.flip(0)).argmax(1)]
     assert len(x) > 1
-    other = x.flip(0)
-    found = measure.stability(curved, x, lambda _model, _x, _rows: other, eps=1.0)
-    lost = curved(other).argmax(1) != curved(x).argmax(1)
+    found = measure.stability(curved, x, lambda _model, x, _rows: x.flip(0), eps=1.0)
+    lost = curved(x.flip(0)).argmax(1) != curved(x).argmax(1)
+    assert lost.any()
     assert found["label_kept"] == (~lost).double().tolist()
-    for i in lost.nonzero()[:, 0].tolist():
-        assert (found["spearman"][i], found["topk"][i], found["distance"][i], found["prediction_shift"][i]) == (
-            1,
-            1,
-            0,
-            0,
-        )
+    for name in ("spearman", "topk", "ssim", "dithered", "mass_lost"):
+        assert [value is None for value in found[name]] == lost.tolist()
+
+
+def test_a_reading_without_ties_compares_with_a_dithered_map():
+    """Where a net's map leaps with any noise, the dithered map has leapt already."""
+    net = torch.nn.Sequential(torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(36, 3)).double()
+    x = torch.zeros(4, 1, 12, 12, dtype=torch.float64)
+    x[:, :, 4:8, 4:8] = torch.rand(4, 1, 4, 4, generator=seeded(1), dtype=torch.float64)
+    with torch.no_grad():
+        net[2].weight.uniform_(0.1, 1.0, generator=seeded(2))
+
+    def noisy(_model, x, _rows):
+        return attack.Ball(x, measure.DITHER, "linf", (0, 1)).corner(seeded(0))
+
+    found = measure.stability(net, x, noisy, eps=EPS)
+    assert max(found["spearman"]) < 0.9
+    assert found["dithered"] == [1.0] * 4
 
 
 def test_an_attack_that_leaves_the_ball_is_an_error(curved, x):

@@ -14,6 +14,7 @@ from atexlib.experiments.engine import kinds, store
 from atexlib.experiments.findings import claims, claims_fooling, claims_predictions, report, verdicts
 from atexlib.maps import Interval
 
+MANY = 200  # times that values are repeated where the claims shall be told: three images prove nothing
 WHERE = {"kind": "table", "dataset": "mnist", "attack": "untargeted", "eps": 0.1}
 
 
@@ -69,7 +70,7 @@ def test_differences_are_paired_by_image_and_seed():
     write({"topk": [value + 0.125 for value in base]}, defense="atex")
     write({"topk": [9.0] * 50}, defense="atex", seed=1)  # the rival has no such seed
     found = verdicts.difference("topk", {**WHERE, "defense": "atex"}, {**WHERE, "defense": "none"})
-    assert found == pytest.approx((0.125, 0.125, 0.125))
+    assert found == pytest.approx((0.125, 0.125 - 3 / 50, 0.125 + 3 / 50))  # three of fifty may be unlike the rest
 
 
 def test_the_worst_over_attacks_is_taken_image_by_image():
@@ -90,13 +91,14 @@ ABOVE, ACROSS, BELOW = Interval(2.0, 1.0, 3.0), Interval(0.5, -0.5, 1.5), Interv
     [
         ([ABOVE, ABOVE], "reproduced"),
         ([BELOW, BELOW], "not reproduced"),
-        ([ABOVE, BELOW], "partly"),
-        ([ACROSS], "partly"),
-        ([BELOW, ACROSS], "partly"),
+        ([ABOVE, BELOW], "mixed"),
+        ([ABOVE, ACROSS], "open"),
+        ([ACROSS], "open"),
+        ([BELOW, ACROSS], "not reproduced"),
         ([ABOVE, None], "open"),
         ([None, BELOW], "open"),
-        ([ABOVE, None, BELOW], "partly"),
-        ([ACROSS, None], "partly"),
+        ([ABOVE, None, BELOW], "mixed"),
+        ([ACROSS, None], "open"),
         ([], "open"),
     ],
 )
@@ -109,7 +111,7 @@ def fill(value):
     for dataset, attack, eps, _ in claims._table():
         for defense in ("none", "naive", "atex"):
             stable = value(defense, eps)
-            metrics = {"spearman": [stable, stable + 0.01], "topk": [stable, stable + 0.02]}
+            metrics = {"spearman": [stable, stable + 0.01] * MANY, "topk": [stable, stable + 0.02] * MANY}
             write({**metrics, "accuracy": 0.9}, dataset=dataset, attack=attack, eps=eps, defense=defense)
 
 
@@ -118,11 +120,13 @@ def test_the_claims_come_out_as_the_cards_say():
         lambda defense, eps: {"none": 0.5, "naive": 0.6, "atex": 0.7}[defense] - (1 if defense == "none" else 0.5) * eps
     )
     table = report.verdict_table(claims.CLAIMS)
-    assert table["verdict"].tolist() == ["reproduced"] * 3 + ["open"] * 4
-    assert table["cells above 0"][0] == "80 of 80"
+    assert (
+        table["verdict"].tolist() == ["reproduced"] * 2 + ["open"] * 5
+    )  # the accuracies of one seed tell nothing of others
+    assert table["above, below, undecided"][0] == "80, 0, 0"
     fill(lambda defense, eps: {"none": 0.5, "naive": 0.8, "atex": 0.7}[defense] + eps)
     verdict = dict(zip(claims.CLAIMS, report.verdict_table(claims.CLAIMS)["verdict"], strict=True))
-    assert verdict["T1"] == "partly"  # above none, below naive
+    assert verdict["T1"] == "mixed"  # above none, below naive
     assert verdict["T2"] == "not reproduced"  # the gain is the same, the base larger: relatively it shrinks
 
 
@@ -140,14 +144,14 @@ def test_times_are_compared_repeat_by_repeat():
     grows = claims.CLAIMS["T5"].cells("atex")
     assert grows["14 to 28 pixels, 8 samples"].mean == pytest.approx(1)
     assert grows["28 to 56 pixels, 8 samples"].mean == pytest.approx(0)
-    assert verdicts.verdict(grows.values()) == "partly"
+    assert verdicts.verdict(grows.values()) == "mixed"
 
 
 def test_tables_say_what_was_not_run():
     write({"topk": [0.5, 0.5]}, defense="none", eps=0.02)
     where = {key: value for key, value in WHERE.items() if key != "eps"}
     table = report.table("topk", rows=("defense", ["none", "naive"]), columns=("eps", [0.02]), **where)
-    assert table[0.02].to_dict() == {"none (beta-smoothing), 1 seed": "0.500 [0.500, 0.500]", "naive": "not run"}
+    assert table[0.02].to_dict() == {"none (beta 10), 1 seed": "0.500 [-1.000, 2.000]", "naive": "not run"}
     assert "seed 0" in report.origin(**where, defense="none", eps=0.02)
     assert report.origin(**where, defense="naive", eps=0.02) == "no card yet"
 
@@ -162,7 +166,8 @@ def test_a_curve_has_a_point_for_each_card():
     (line,) = ax.lines
     assert line.get_label() == "a, 1 seed"
     assert line.get_xydata().tolist() == [[0.02, 0.5], [0.1, 0.25]]
-    assert len(ax.collections) == 1
+    _, dots = ax.collections
+    assert dots.get_offsets().tolist() == [[0.02, 0.5], [0.1, 0.25]]
     plt.close(figure)
 
 
@@ -181,7 +186,8 @@ def predictions(value, *, seeds=(0, 1), kinds=("atex", "plain", "naive", "atex_a
 
 def put(name, metrics, **spec):
     spec = {"kind": name, **{key: spec[key] for key in KINDS[name].keys if key in spec}, "preset": "smoke"}
-    card = {"spec": spec, "metrics": {k: {"values": v} for k, v in metrics.items()}, "provenance": {"device": "cpu"}}
+    metrics = {k: {"values": v * MANY} for k, v in metrics.items()}
+    card = {"spec": spec, "metrics": metrics, "provenance": {"device": "cpu"}}
     kind, spec = kinds.check(spec)
     path = store.place(kind.file(spec))
     files.write(path, lambda temporary: Path(temporary).write_text(json.dumps(card)))
@@ -206,7 +212,7 @@ def test_the_claims_on_predictions_come_out_as_the_cards_say():
     assert found["T12"]["mnist, topk"].mean == pytest.approx(-1)
     said = {name: verdicts.verdict(cells.values()) for name, cells in found.items()}
     assert said == {
-        "T7": "reproduced", "T8": "reproduced", "T9": "reproduced", "T10": "open", "T11": "reproduced", "T12": "partly",
+        "T7": "reproduced", "T8": "reproduced", "T9": "reproduced", "T10": "open", "T11": "reproduced", "T12": "mixed",
         "T14": "open",
     }  # fmt: skip
 
@@ -222,7 +228,7 @@ def test_the_claims_on_fooling_come_out_as_the_cards_say():
     found = {name: claim.cells("atex") for name, claim in claims_fooling.CLAIMS.items()}
     assert {name: len(cells) for name, cells in found.items()} == {"F1": 27, "F2": 35, "F3": 26, "F4": 135, "F5": 9}
     assert {name: verdicts.verdict(cells.values()) for name, cells in found.items()} == {
-        "F1": "partly", "F2": "partly", "F3": "reproduced", "F4": "reproduced", "F5": "reproduced"
+        "F1": "mixed", "F2": "mixed", "F3": "reproduced", "F4": "reproduced", "F5": "reproduced"
     }  # fmt: skip
     assert found["F1"]["vgg19, lrp, location"].mean == pytest.approx(-0.3, abs=1e-6)
     assert found["F2"]["vgg19, lrp, topk"].mean == pytest.approx(-0.01, abs=1e-6)
@@ -245,7 +251,7 @@ def test_fewer_samples_are_compared_with_all_of_them():
     assert len(cells) == 6
 
 
-@pytest.mark.parametrize(("error", "expected"), [(1e-12, "reproduced"), (1e-6, "partly"), (0.0, "reproduced")])
+@pytest.mark.parametrize(("error", "expected"), [(1e-12, "reproduced"), (1e-6, "mixed"), (0.0, "reproduced")])
 def test_theorem_1_is_judged_by_its_worst_image(error, expected):
     for dataset in claims.PAPER_DATA:
         metrics = {"probability": [0.0, error, None], "log-probability": [0.0, -1e-13, None], "logit": [0.3, 0.1, 0.2]}

@@ -7,8 +7,11 @@
 """
 
 # The register, and every table that reads it, keeps the order of these lines.
+from .plain import anew, smooth, smoothing
 from .naive import naive
-from .atex import atex, distillation, smooth_maps
+from .atex import atex, smooth_maps
+from .distill import distillation
+from .steady import steady
 from .adversarial import adversarial_training
 from .neighbors import along, orthogonal, orthogonal_ascent, remove_component
 from .registry import DEFENSES, Defense, available, defense
@@ -18,6 +21,7 @@ __all__ = [
     "Defense",
     "adversarial_training",
     "along",
+    "anew",
     "atex",
     "available",
     "defense",
@@ -26,5 +30,8 @@ __all__ = [
     "orthogonal",
     "orthogonal_ascent",
     "remove_component",
+    "smooth",
     "smooth_maps",
+    "smoothing",
+    "steady",
 ]

@@ -19,10 +19,12 @@ from ..nets.training import (
     validate_by,
     working_copy,
 )
+from .distill import distillation
 from .neighbors import NOISES, NORMS, along, orthogonal, orthogonal_ascent
 from .registry import defense
 
-DIRECTIONS = ("random", "ascent", "mixed")
+DIRECTIONS = ("random", "ascent", "mixed", "free")
+WIDE = {"eps": 0.6, "orthogonal_samples": 2}
 
 
 @defense(
@@ -38,7 +40,27 @@ DIRECTIONS = ("random", "ascent", "mixed")
     },
     takes_maps=True,
 )
-@defense("atex", label="ATEX", settings={"eps": 0.6, "orthogonal_samples": 2}, takes_maps=True)
+@defense(
+    "atex_free_pooling",
+    label="average pooling, ATEX without the projection",
+    settings=WIDE | {"directions": "free"},
+    takes_maps=True,
+    start="pooling",
+)
+@defense("atex_pooling", label="average pooling, ATEX, wide", settings=WIDE, takes_maps=True, start="pooling")
+@defense(
+    "atex_long",
+    label="ATEX, wide, long",
+    settings={"eps": 0.6, "along_samples": 2, "orthogonal_samples": 4, "steps_per_batch": 4, "epochs": 2},
+    takes_maps=True,
+)
+@defense("atex_free", label="ATEX without the projection", settings=WIDE | {"directions": "free"}, takes_maps=True)
+@defense("atex_0.1", label="ATEX, D = 0.1", settings=WIDE | {"eps": 0.1}, takes_maps=True)
+@defense("atex_0.08", label="ATEX, D = 0.08", settings=WIDE | {"eps": 0.08}, takes_maps=True)
+@defense("atex_0.06", label="ATEX, D = 0.06", settings=WIDE | {"eps": 0.06}, takes_maps=True)
+@defense("atex_0.04", label="ATEX, D = 0.04", settings=WIDE | {"eps": 0.04}, takes_maps=True)
+@defense("atex_0.02", label="ATEX, D = 0.02", settings=WIDE | {"eps": 0.02}, takes_maps=True)
+@defense("atex", label="ATEX, wide", settings=WIDE, takes_maps=True)
 def atex(
     model: nn.Module,
     data: Examples,
@@ -87,7 +109,8 @@ def atex(
         norm: how the radius is meant, `linf` or `l2`; see `neighbors.orthogonal`.
         noise: what u is drawn from, `symmetric` or `printed`.
         directions: `random` as in the paper. `ascent`: steps up the distillation loss inside the complement of the
-            explanation, which is ours. `mixed`: both, twice the samples.
+            explanation, which is ours. `mixed`: both, twice the samples. `free`: noise in all directions, nothing
+            projected: the method without its idea.
         ascent_steps: steps of `ascent`.
         along_samples: samples x_i for each image.
         orthogonal_samples: samples x_p for each x_i.
@@ -143,9 +166,13 @@ def atex(
         x_i, phi = (values.repeat(orthogonal_samples, 1, 1, 1) for values in (x_i, phi))
         wanted = wanted.repeat(orthogonal_samples, 1)
         x_p = []
-        if directions != "ascent":
+        if directions == "free":
+            shape, on = x_i.shape, generator.device
+            u = torch.rand(shape, generator=generator, dtype=x_i.dtype, device=on).to(x_i.device)
+            x_p.append(x_i + eps * (2 * u - 1))
+        if directions in ("random", "mixed"):
             x_p.append(orthogonal(x_i, phi, radius=eps, norm=norm, noise=noise, generator=generator))
-        if directions != "random":
+        if directions in ("ascent", "mixed"):
             with frozen(student):
                 x_p.append(
                     orthogonal_ascent(
@@ -226,18 +253,3 @@ def smooth_maps(
                 )
             ]
         )
-
-
-def distillation(logits: Tensor, wanted: Tensor, *, temperature: float) -> Tensor:
-    """L of Eq. 4: `T^2 KL(softmax(wanted / T) || softmax(logits / T))`, logits (B, C) to (B,).
-
-    >>> import torch
-    >>> from atexlib import defend
-    >>> logits = torch.tensor([[2.0, 1.0], [0.0, 0.0]])
-    >>> defend.distillation(logits, logits, temperature=4.0)
-    tensor([0., 0.])
-
-    Source: Hinton et al. 2015, who scale by T^2 so that its gradient keeps its size.
-    """
-    q, p = ((values / temperature).log_softmax(1) for values in (logits, wanted))
-    return temperature**2 * F.kl_div(q, p, reduction="none", log_target=True).sum(1)

@@ -11,7 +11,7 @@ from ..attack.ascent import has_second_order_gradient
 from ..attack.ball import Ball
 from ..attack.objectives import Distance, Objective
 from ..explain import gradients
-from ..nets.running import frozen, logits_of, of_class
+from ..nets.running import frozen, logits_of, of_class, predict
 from ..nets.training import (
     Examples,
     Fitted,
@@ -22,12 +22,14 @@ from ..nets.training import (
     validate_by,
     working_copy,
 )
+from .distill import distillation
 from .registry import defense
 
 NEIGHBORS = ("random", "ascent")
 TARGET_MAPS = ("gradient", "smoothgrad")
 
 
+@defense("naive_light", label="naive, weight 2", settings={"eps": 0.1, "weight": 2.0})
 @defense("naive", label="naive", settings={"eps": 0.1, "weight": 4.0})
 def naive(
     model: nn.Module,
@@ -42,6 +44,9 @@ def naive(
     neighbors: str = "random",
     samples: int = 1,
     target_map: str = "gradient",
+    teacher: nn.Module | None = None,
+    fidelity: float = 0.0,
+    temperature: float = 2.0,
     batch_size: int = 100,
     lr: float = 1e-3,
     validation: Examples | None = None,
@@ -72,6 +77,9 @@ def naive(
             derivative more.
         samples: neighbours of each image.
         target_map: the map at x: `gradient` of g, or `smoothgrad` of g, held fixed in each step.
+        teacher: net whose softened predictions at x stand for a part of the labels, at x and at x'.
+        fidelity: that part, in [0, 1]; 0 without a teacher.
+        temperature: T of the softened predictions, as in `distillation`.
         batch_size: images in a batch.
         lr: first learning rate of Adam; it falls to zero along a cosine.
         validation: images and labels; the epoch with the lowest loss on the first is kept, the last if None.
@@ -90,6 +98,10 @@ def naive(
     checks.count("samples", samples)
     checks.one_of("neighbors", neighbors, NEIGHBORS)
     checks.one_of("target_map", target_map, TARGET_MAPS)
+    checks.number("fidelity", fidelity, high=1)
+    checks.number("temperature", temperature, open_low=True)
+    if (teacher is None) != (fidelity == 0):
+        raise ValueError(f"fidelity is {fidelity} and teacher is {teacher}; pass both, or neither.")
     if not callable(distance) or isinstance(distance, type):
         raise ValueError(f"distance is {distance!r}; pass an objective, for example Distance().")
     checks.net("model", model)
@@ -121,7 +133,14 @@ def naive(
             slope = torch.autograd.grad(score(gradients.gradient(net, z, y, create_graph=True)).sum(), z)[0]
         return ball.project(z.detach() + eps * slope.sign())
 
-    def objective(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    def classify(logits: Tensor, y: Tensor, wanted: Tensor) -> Tensor:
+        value = F.cross_entropy(logits, y)
+        if teacher is None:
+            return value
+        told = distillation(logits, wanted, temperature=temperature).mean()
+        return (1 - fidelity) * value + fidelity * told
+
+    def objective(net: nn.Module, x: Tensor, y: Tensor, wanted: Tensor, *, generator: torch.Generator) -> Tensor:
         many, classes = x.repeat(samples, 1, 1, 1), y.repeat(samples)
         z = torch.cat([x, near(net, many, classes, generator)]).requires_grad_()
         with torch.enable_grad():
@@ -130,15 +149,22 @@ def naive(
         (at_x, at_z), (clean, moved) = (values.tensor_split([len(x)]) for values in (logits, maps))
         if target_map == "smoothgrad":
             clean = gradients.smoothgrad(net, x, y, samples=10, sigma=eps)
-        value = a1 * F.cross_entropy(at_x, y) + a2 * F.cross_entropy(at_z, classes)
+        value = a1 * classify(at_x, y, wanted) + a2 * classify(at_z, classes, wanted.repeat(samples, 1))
         return value + weight * distance(clean.repeat(samples, 1, 1, 1))(moved).mean()
 
-    def held(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return objective(net, x, y, drawing_on(device, torch.Generator().manual_seed(0)))
+    def held(net: nn.Module, *examples: Tensor) -> Tensor:
+        return objective(net, *examples, generator=drawing_on(device, torch.Generator().manual_seed(0)))
 
+    def told(x: Tensor) -> Tensor:
+        """What the teacher says of images; without one nobody asks."""
+        return x.new_zeros(len(x), 1) if teacher is None else predict(teacher, x).to(device)
+
+    tensors = (x, y, told(x))
+    if validation is not None:
+        validation = (*validation, told(validation[0]))
     return optimize(
         student,
-        lambda net, rows: objective(net, x[rows], y[rows], draws),
+        lambda net, rows: objective(net, *(values[rows] for values in tensors), generator=draws),
         count=len(x),
         validate=validate_by(held, validation),
         epochs=epochs,

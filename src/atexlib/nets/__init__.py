@@ -8,6 +8,7 @@ torch.Size([2, 10])
 
 from .convnet import ConvNet, with_beta
 from .families import LAYERS, MODELS, small
+from .pooling import SmoothMaxPool2d, with_pooling
 from .running import accuracy, evaluating, frozen, logits_of, of_class, predict
 from .softplus import SoftplusReLU6, with_softplus
 from .training import Fitted, fit
@@ -17,6 +18,7 @@ __all__ = [
     "MODELS",
     "ConvNet",
     "Fitted",
+    "SmoothMaxPool2d",
     "SoftplusReLU6",
     "accuracy",
     "evaluating",
@@ -27,5 +29,6 @@ __all__ = [
     "predict",
     "small",
     "with_beta",
+    "with_pooling",
     "with_softplus",
 ]

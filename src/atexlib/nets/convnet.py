@@ -55,10 +55,13 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, channels, side, side)."""
-        # The paper pools after each unit. A unit rises, so it may as well wait for the maximum: a quarter of the work.
-        x = self.act1(self.pool(self.conv1(x)))
-        x = self.act2(self.pool(self.conv2(x)))
+        x = self._pooled(self.conv1(x), self.act1)
+        x = self._pooled(self.conv2(x), self.act2)
         return self.fc2(self.act3(self.fc1(x.flatten(1))))
+
+    def _pooled(self, x: Tensor, unit: nn.Module) -> Tensor:
+        # The paper pools after each unit. A unit rises, so it may as well wait for the maximum: a quarter of the work.
+        return unit(self.pool(x)) if isinstance(self.pool, nn.MaxPool2d) else self.pool(unit(x))
 
 
 def _reset(model: nn.Module, generator: torch.Generator) -> None:

@@ -16,8 +16,10 @@ def plain(values: Tensor) -> list[float | None]:
     return [None if value != value else float(f"{value:.{DIGITS}g}") for value in values.double().tolist()]
 
 
-def summary(values: Sequence[float | None]) -> dict[str, Any]:
-    """Per-image values, their mean and 95 % interval over images, and how many have no value."""
+def summary(values: Sequence[float | None], *, decimals: int | None = None) -> dict[str, Any]:
+    """Per-image values, their mean and 95 % interval over images, and how many have no value; rounded if asked for."""
+    if decimals is not None:
+        values = [None if value is None else round(value, decimals) for value in values]
     known = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
     interval = bootstrap(known)._asdict() if len(known) > 1 else {}
     return {**interval, "missing": len(values) - len(known), "values": values}

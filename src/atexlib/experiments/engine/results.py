@@ -74,7 +74,9 @@ def _make(kind: Kind, spec: dict[str, Any], place: Place, needs: list[Path]) -> 
     made = kind.make(spec, place)
     net, metrics = (None, made) if kind.build is None else made
     facts = provenance.facts(device=place.device, seconds=time.perf_counter() - start)
-    text = json.dumps({"spec": spec, "metrics": metrics, "provenance": {**stands_on, **facts}}, allow_nan=False)
+    text = json.dumps(
+        {"spec": spec, "metrics": metrics, "provenance": {**stands_on, **facts}}, allow_nan=False, separators=(",", ":")
+    )
     path = store.place(kind.file(spec))
     if net is None:
         files.write(path, lambda temporary: Path(temporary).write_text(text))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...explain.registry import EXPLAINERS
-from ...maps.intervals import two_level
+from ...maps.intervals import Interval, two_level
 from ...nets import families
 from ..engine.kinds import Spec
 from ..kinds.fooling import BAR, BOUND, KEYS
@@ -24,7 +24,7 @@ ALIKE = 0.1  # F3: so much lower may the success on unseen images be
 
 def changed(_kind: str) -> Cells:
     """F1: the success rate on test images minus 0.8, for each net, explainer and passive loss."""
-    return _cells(PASSIVE, lambda spec: _values("success", spec) - BAR)
+    return _cells(PASSIVE, lambda spec: _values("success", spec), above=BAR)
 
 
 def accurate(_kind: str) -> Cells:
@@ -69,7 +69,7 @@ def _beyond_control(other: str, spec: Spec) -> Tensor:
 
 def swapped(_kind: str) -> Cells:
     """F5: the success rate of active fooling on test images minus 0.8, for each net and explainer."""
-    return _cells(("active",), lambda spec: _values("success", spec) - BAR)
+    return _cells(("active",), lambda spec: _values("success", spec), above=BAR)
 
 
 def grid(losses: Sequence[str], explainers: Collection[str] = FOOLED) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -87,14 +87,15 @@ def _cells(
     *,
     explainers: Collection[str] = FOOLED,
     where: Callable[[Spec], bool] = lambda _spec: True,
+    above: float = 0.0,
 ) -> Cells:
-    """A cell for each spec of the grid; of those that were run, the ones that `where` refuses are left out."""
+    """How far each spec of the grid lies above a bar; of those that were run, the ones `where` refuses are left out."""
     cells: Cells = {}
     for label, spec in grid(losses, explainers):
         if not verdicts.found(**spec):
             cells[label] = None
         elif where(spec):
-            cells[label] = two_level(values(spec))
+            cells[label] = Interval(*(end - above for end in two_level(values(spec))))
     return cells
 
 

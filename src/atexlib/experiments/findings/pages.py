@@ -14,7 +14,10 @@ from . import report, verdicts
 DATASET = "fashion-mnist"
 
 # Words for several variants at once: every defence that was tried, ablations, rivals.
-GROUPS = {**variants.TRIALS, "ablations": variants.ABLATIONS, "rivals": variants.RIVALS}
+GROUPS = {name: trials for name, (_, trials) in variants.TRIALS.items()} | {
+    "ablations": variants.ABLATIONS,
+    "rivals": variants.RIVALS,
+}
 
 
 def origin(kind: str, *, dataset: str = DATASET) -> str:

@@ -17,17 +17,20 @@ def by_worth(
 ) -> list[dict[str, Any]]:
     """Specs at a preset, those worth most first: a whole table of one seed before the next seed.
 
-    After the tables come the results that are kept at any preset, those that took least time first.
+    After the tables come all defences under the worst of six attacks, and then the results that are kept at any preset,
+    those that took least time first.
 
     >>> from atexlib.experiments.findings import plan
     >>> plan.by_worth("paper")[0]["kind"]
     'table'
     """
-    axes = {"attack": TABLE_ATTACKS, "defense": list(TREATED), "eps": TABLE_EPS}
+    axes = {"attack": TABLE_ATTACKS, "defense": ["none", "naive", "atex"], "eps": TABLE_EPS}
     tables = results.grid(kind="table", seed=seeds, dataset=datasets, **axes, preset=preset)
+    rows = {"kind": "worst", "seed": seeds, "dataset": datasets, "eps": [0.05, 0.1], "defense": list(TREATED)}
+    tables += results.grid(**rows, preset=preset)
     kept = []
     for name, kind in KINDS.items():
-        if kind.scratch or name == "table":
+        if kind.scratch or name in ("table", "worst"):
             continue
         for file in store.names(name, kind.suffix):
             card = results.read(store.find(file))  # type: ignore[arg-type]

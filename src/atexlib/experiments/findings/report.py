@@ -53,7 +53,10 @@ def seeds(specs: Iterable[Mapping[str, Any]]) -> str:
 
 
 def curve(ax: Axes, metric: str, *, label: str, **spec: Any) -> None:
-    """Draw a metric of the table's cells against eps, with its 95 % interval as a band; nothing where no card is."""
+    """Draw a metric of the table's cells against eps: its mean, its 95 % interval as a band, each seed as a dot.
+
+    Nothing is drawn where no card is.
+    """
     label += seeds({**spec, "eps": eps} for eps in TABLE_EPS)
     found = {eps: verdicts.mean(metric, **spec, eps=eps) for eps in TABLE_EPS}
     found = {eps: value for eps, value in found.items() if value is not None}
@@ -61,6 +64,12 @@ def curve(ax: Axes, metric: str, *, label: str, **spec: Any) -> None:
         mean, low, high = zip(*found.values(), strict=True)
         (line,) = ax.plot(list(found), mean, marker="o", label=label)
         ax.fill_between(list(found), low, high, alpha=0.2, color=line.get_color())
+        dots = [
+            (eps, value.nanmean().item())
+            for eps in found
+            for value in verdicts.per_image(metric, **spec, eps=eps).values()
+        ]
+        ax.scatter([eps for eps, _ in dots], [value for _, value in dots], s=6, color=line.get_color(), zorder=3)
 
 
 def trials(names: Sequence[str], *, dataset: str, seed: int = 0) -> pd.DataFrame:
@@ -81,21 +90,39 @@ def worst(metric: str, attacks: Sequence[Mapping[str, Any]], **spec: Any) -> Int
 
 
 def verdict_table(claims: Mapping[str, Claim], defense: str = "atex") -> pd.DataFrame:
-    """The verdict on each claim, in how many of its cells it holds, and the cells with the lowest and highest mean."""
+    """The verdict on each claim, its cells above 0, below 0 and undecided, the lowest, the highest, a sentence."""
     return pd.DataFrame([_verdict(claim, defense) for claim in claims.values()])
 
 
 def _verdict(claim: Claim, defense: str) -> dict[str, Any]:
     cells = claim.cells(defense)
     known = {label: cell for label, cell in cells.items() if cell is not None}
-    row = {"claim": f"{claim.name}. {claim.text}", "verdict": verdicts.verdict(cells.values())}
-    row["cells above 0"] = f"{sum(cell.low > 0 for cell in known.values())} of {len(cells)}"
+    above, below, undecided = verdicts.count(cells.values())
+    row: dict[str, Any] = {"claim": f"{claim.name}. {claim.text}", "verdict": verdicts.verdict(cells.values())}
+    row["above, below, undecided"] = f"{above}, {below}, {undecided}"
     if len(known) < len(cells):
-        row["cells above 0"] += f", {len(cells) - len(known)} not run"
+        row["above, below, undecided"] += f"; {len(cells) - len(known)} not run"
     for title, choose in (("lowest cell", min), ("highest cell", max)):
         label = choose(known, key=lambda key: known[key].mean, default=None)
         row[title] = MISSING if label is None else f"{label}: {text(known[label])}"
-    return row
+    return row | {"in words": sentence(cells)}
+
+
+def sentence(cells: Mapping[str, Interval | None]) -> str:
+    """What the cells of a claim say, in one sentence."""
+    known = [cell for cell in cells.values() if cell is not None]
+    if not known:
+        return "No cell was run."
+    above, below, undecided = verdicts.count(known)
+    parts = [
+        f"{number} of {len(known)} {'cell' if len(known) == 1 else 'cells'} {what}"
+        for number, what in ((above, "lie above 0"), (below, "lie below 0"), (undecided, "cannot be told from 0"))
+        if number
+    ]
+    words = "; ".join(parts).replace("1 of 1 cell lie", "the cell lies")
+    lowest, highest = min(cell.mean for cell in known), max(cell.mean for cell in known)
+    span = f"the effect is {lowest:.3f}" if lowest == highest else f"the effects go from {lowest:.3f} to {highest:.3f}"
+    return f"{words[0].upper()}{words[1:]}; {span}."
 
 
 def origin(*, metric: str | None = None, **spec: Any) -> str:

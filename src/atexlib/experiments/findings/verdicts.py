@@ -111,14 +111,21 @@ def difference(metric: str, first: dict[str, Any], second: dict[str, Any]) -> In
 def verdict(cells: Iterable[Interval | None]) -> str:
     """The verdict on a claim that says of every cell that it is above 0.
 
-    `reproduced`: the interval lies above 0 in every cell. `not reproduced`: it does not reach above 0 in any.
-    `partly`: anything else. `open`: a cell has no card yet, and the others do not settle it.
+    `reproduced`: the interval lies above 0 in every cell. `not reproduced`: it does so in none, and below 0 in some.
+    `mixed`: above 0 in some cells, below 0 in others. `open`: anything else: what was measured does not settle it, or a
+    cell that could has no card yet.
     """
     cells = list(cells)
+    above, below, _ = count(cells)
+    if above and below:
+        return "mixed"
+    if below and not above and not any(cell is None for cell in cells):
+        return "not reproduced"
+    return "reproduced" if above and above == len(cells) else "open"
+
+
+def count(cells: Iterable[Interval | None]) -> tuple[int, int, int]:
+    """How many cells lie above 0, how many below, how many across it; those without a card are not counted."""
     known = [cell for cell in cells if cell is not None]
-    above, below = ([test(cell) for cell in known] for test in (lambda c: c.low > 0, lambda c: c.high <= 0))
-    if not all(above) and not all(below):
-        return "partly"
-    if not known or len(known) < len(cells):
-        return "open"
-    return "reproduced" if all(above) else "not reproduced"
+    above, below = sum(cell.low > 0 for cell in known), sum(cell.high <= 0 for cell in known)
+    return above, below, len(known) - above - below

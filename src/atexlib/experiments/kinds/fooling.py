@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...attack import LOSSES, Fooled, fool, judged, shown_maps, success
 from ...data import DATASETS, padded, pairs
 from ...explain import EXPLAINERS, traits
-from ...maps import two_level
+from ...maps import bootstrap
 from ...nets import LAYERS, MODELS, accuracy, predict
 from ..engine.kinds import Metrics, Spec, kind
 from ..engine.numbers import plain, summary
@@ -302,7 +302,7 @@ def _accuracies(scene: Scene, fooled: nn.Module, *, wide: bool) -> dict[str, Any
     logits = [predict(net, images) for net in (scene.model, fooled)]
     right = [(values.argmax(1) == labels).double() for values in logits]
     top5 = [(values.topk(5).indices == labels.unsqueeze(1)).any(1).double().mean().item() for values in logits]
-    lost = two_level((right[0] - right[1]).unsqueeze(0))
+    lost = bootstrap(right[0] - right[1])
     found = {
         "right before": {"values": plain(right[0])},
         "right after": {"values": plain(right[1])},

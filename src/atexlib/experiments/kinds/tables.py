@@ -20,6 +20,7 @@ EXPLAINERS: dict[str, Explainer] = {
     "grad_cam": grad_cam,
 }
 SETTINGS = {**attacks.SETTINGS, "digits": DIGITS}
+LOSE_LABELS = ("noise", "transfer")  # the other attacks give back no image that lost its label
 
 
 @kind(
@@ -50,7 +51,7 @@ def _attacks_needs(spec: Spec) -> list[tuple[str, Spec]]:
     keys={"dataset": DATASETS, "attack": attacks.ATTACKS, "defense": nets.TREATED, "eps": float},
     history=("first", "a slope that is rounding becomes a random push, which moves `distance` alone"),
     needs=_attacks_needs,
-    settings=SETTINGS,
+    settings=lambda spec: SETTINGS | ({"lost labels": "no value"} if spec["attack"] in LOSE_LABELS else {}),
     sizes="images steps starts",
     canary=[
         {"dataset": "digits", "attack": name, "defense": "none", "eps": 0.1, "seed": 0}
@@ -107,6 +108,7 @@ def cell(
     effort = {"steps": steps or place.size.steps, "starts": starts or place.size.starts}
     attack = attacks.make(spec["attack"], place, images, eps=spec["eps"], explainer=explainer, **effort)
     found = measure.stability(model, images, attack, eps=spec["eps"], explainer=explainer, progress=place.progress)
+    found.pop("dithered")  # which only the worst case keeps
     test = place.images("test")
     return {
         "accuracy": accuracy(model, test.images, test.labels),

@@ -19,18 +19,28 @@ from ..engine.presets import PRESETS
 SIGMA = 0.1  # noise of the SmoothGrad maps that a defence starts from
 MAP_SAMPLES = 4  # their noisy copies
 SHARE_OF_ITERATION = 4  # an iteration is one pass over one in so many of the images that a preset defends on
+CHEAP = ("beta", "pooling", "pooling_swapped", "early_2", "atex_free")  # with the canaries of the larger ones
 PLAIN_PASSES = 4  # the control makes more passes: a step of ATEX looks at about four times as many images
 
 # The words for what was done to a net: `none`, and every defence in the register.
-NONE: dict[str, Defense] = {"none": Defense(fit, "none (beta-smoothing)")}
+NONE: dict[str, Defense] = {"none": Defense(fit, "none (beta 10)")}
 TREATED = ChainMap(DEFENSES, NONE)
-ITERATED = ChainMap(DEFENSES, {"plain": Defense(fit, "plain training (control)")})
+# What is repeated pass by pass: defences that leave the undefended net its architecture.
+ITERATED = {name: chosen for name, chosen in DEFENSES.items() if chosen.start == "none" and chosen.shape is None}
+ITERATED |= {"plain": Defense(fit, "plain training (control)")}
 
 
 def convnet(spec: Spec) -> ConvNet:
     """A ConvNet of the right shape for a data set's images, its weights not drawn yet."""
     channels, side, _ = DATASETS[spec["dataset"]].shape
     return ConvNet(channels=channels, side=side, classes=DATASETS[spec["dataset"]].classes)
+
+
+def architecture(spec: Spec) -> nn.Module:
+    """The net of a spec's defence, its weights not drawn yet: the ConvNet as each defence on the way shapes it."""
+    chosen = TREATED[spec["defense"]]
+    net = convnet(spec) if spec["defense"] == "none" else architecture({**spec, "defense": chosen.start})
+    return net if chosen.shape is None else chosen.shape(net, chosen.settings)
 
 
 def _accuracies(net: nn.Module, place: Place) -> Metrics:
@@ -70,16 +80,17 @@ def undefended(spec: Spec, place: Place) -> tuple[nn.Module, Metrics]:
     "defended",
     keys={"dataset": DATASETS, "defense": DEFENSES},
     history=("first",),
-    needs=lambda spec: [("undefended", undefended_spec(spec))],
+    needs=lambda spec: [need(net_spec(spec, DEFENSES[spec["defense"]].start))],
     settings=lambda spec: _made_by(spec["defense"]),
     sizes="defense_images defense_epochs batch_size",
-    canary=[{"dataset": "digits", "defense": name, "seed": 0} for name in ("naive", "atex", "atex_ascent")],
-    build=convnet,
+    canary=[{"dataset": "digits", "defense": name, "seed": 0} for name in ("naive", "atex", "atex_ascent", *CHEAP)],
+    build=architecture,
 )
 def defended(spec: Spec, place: Place) -> tuple[nn.Module, Metrics]:
-    """Train the undefended net on by a defence, with the settings under which the register knows it."""
+    """Train the net that a defence starts from on by it, with the settings under which the register knows it."""
     chosen = DEFENSES[spec["defense"]]
-    net = defend(base_net(place), spec["defense"], chosen.settings, place)
+    base = base_net(place) if chosen.start == "none" else net_at(place, chosen.start)
+    net = defend(base, spec["defense"], chosen.settings, place)
     return net, _accuracies(net, place)
 
 
@@ -129,7 +140,7 @@ def _made_by(defense: str) -> dict[str, Any]:
 def defend(
     net: nn.Module, defense: str, settings: Mapping[str, Any], place: Place, *, count: int | None = None
 ) -> nn.Module:
-    """Defend an undefended net on `count` images, or as many as the preset says."""
+    """Defend a net on `count` images, or as many as the preset says."""
     images = place.images("train", count or place.size.defense_images)
     options = {"epochs": place.size.defense_epochs, "batch_size": place.size.batch_size, **settings}
     if DEFENSES[defense].takes_maps:

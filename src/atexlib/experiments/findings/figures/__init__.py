@@ -25,6 +25,7 @@ from .stability import (
 )
 from .tables import CLAIMS, Table, cards_of_claims, cards_of_fooling, cards_of_stability, claim_cells, verdict_table
 from .transfer import repair_table, shelter_table, transfer_count, transfer_frames, transfer_maps
+from .worst import best_at_a_price, excess_over_noise, in_words, rivals_table, worst_gap_table, worst_table
 
 __all__ = [
     "CLAIMS",
@@ -33,6 +34,7 @@ __all__ = [
     "active_maps",
     "active_table",
     "attack_table",
+    "best_at_a_price",
     "budget_curves",
     "cards_of_claims",
     "cards_of_fooling",
@@ -45,10 +47,12 @@ __all__ = [
     "efficacy_scatter",
     "equal_time",
     "every_cell",
+    "excess_over_noise",
     "explainer_table",
     "gap_table",
     "growth_curves",
     "growth_table",
+    "in_words",
     "longer_maps",
     "longer_table",
     "missed_bars",
@@ -57,6 +61,7 @@ __all__ = [
     "passive_table",
     "price_table",
     "repair_table",
+    "rivals_table",
     "roofline_table",
     "scaling_table",
     "share_table",
@@ -73,4 +78,6 @@ __all__ = [
     "transfer_maps",
     "variant_table",
     "verdict_table",
+    "worst_gap_table",
+    "worst_table",
 ]

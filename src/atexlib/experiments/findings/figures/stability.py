@@ -152,7 +152,7 @@ def gap_table(
 def price_table(*, dataset: str = DATA, chosen: Sequence[str] | None = None) -> Table:
     """The share of the gap that each recipe closes, beside the accuracy lost on validation and test images."""
     rows = {}
-    for net in chosen or [name for name in prices.NETS if name != "none"]:
+    for net in chosen or [*[name for name in treated(None) if name != "none"], *prices.RECIPES]:
         pair = [{"kind": "price", "dataset": dataset, "net": name} for name in ("none", net)]
         row = {"seeds": str(len(verdicts.found(**pair[1])))}
         for split, metric in {"validation": "validation accuracy", "test": "accuracy"}.items():
@@ -183,7 +183,7 @@ def equal_time(
 ) -> Figure:
     """Each measure against the minutes of training, one curve a defence, one point a net."""
     figure, axes = plt.subplots(1, len(metrics), figsize=(8, 3.2), squeeze=False)
-    for defense in DEFENSES:
+    for defense in [name for name in treated(None) if name != "none"]:
         minutes = _minutes_of_pass(defense, preset)
         if minutes is None:
             continue

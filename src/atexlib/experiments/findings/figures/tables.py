@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ....nets import MODELS
-from ...subjects.nets import TREATED
 from .. import claims, claims_fooling, claims_predictions, report, verdicts
 
 CLAIMS = claims.CLAIMS | claims_predictions.CLAIMS | claims_fooling.CLAIMS
 OF_PAPER = ("none", "naive", "atex")  # the defences that the claims compare
+OF_TABLES = (*OF_PAPER, "atex_ascent")
 
 
 class Table(pd.DataFrame):
@@ -112,5 +112,5 @@ def legend(ax: Axes, **options: Any) -> None:
 
 
 def treated(defenses: Sequence[str] | None) -> list[str]:
-    """These defences, or `none` and all of the register."""
-    return list(TREATED if defenses is None else defenses)
+    """These defences, or those of Tables 1 to 4."""
+    return list(OF_TABLES if defenses is None else defenses)

@@ -1,0 +1,112 @@
+"""The cheapest rivals, which know nothing of explanations: other units, other pooling, more passes or fewer."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import checks
+from ..nets.convnet import with_beta
+from ..nets.pooling import with_pooling
+from ..nets.training import Examples, Fitted, fit
+from .registry import defense
+
+
+def smooth(model: nn.Module, *, beta: float | None = None, pooling: str | float | None = None) -> nn.Module:
+    """A copy of a net whose softplus units are blunter, whose max-pooling is smooth, or both; the weights stay.
+
+    >>> from atexlib import defend, nets
+    >>> defend.smooth(nets.ConvNet(), beta=3, pooling="average").act1
+    Softplus(beta=3, threshold=20.0)
+    """
+    if beta is None and pooling is None:
+        raise ValueError("beta and pooling are both None; say which of them shall be smoother.")
+    model = model if beta is None else with_beta(model, beta)
+    return model if pooling is None else with_pooling(model, pooling)
+
+
+def smoothed(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
+    """The architecture that `beta` and `pooling` among the settings of a defence make of a net."""
+    return smooth(model, beta=settings.get("beta"), pooling=settings.get("pooling"))
+
+
+@defense("beta_swapped", label="beta 3, not trained", settings={"beta": 3.0, "epochs": 0}, shape=smoothed)
+@defense("beta_1.5", label="beta 1.5", settings={"beta": 1.5, "epochs": 2}, shape=smoothed)
+@defense("beta", label="beta 3", settings={"beta": 3.0, "epochs": 2}, shape=smoothed)
+@defense(
+    "pooling_swapped",
+    label="average pooling, not trained",
+    settings={"pooling": "average", "epochs": 0},
+    shape=smoothed,
+)
+@defense("pooling", label="average pooling", settings={"pooling": "average", "epochs": 8}, shape=smoothed)
+def smoothing(
+    model: nn.Module,
+    data: Examples,
+    *,
+    epochs: int,
+    beta: float | None = None,
+    pooling: str | float | None = None,
+    **options: Any,
+) -> Fitted:
+    """Train a smoother copy of a net on, with cross entropy: beta-smoothing, smooth pooling.
+
+    >>> from atexlib import data, defend, nets
+    >>> few = data.load("digits", "train").first(40)
+    >>> defend.smoothing(nets.ConvNet(), few, pooling="average", epochs=1).model.pool
+    AvgPool2d(kernel_size=2, stride=2, padding=0)
+
+    Args:
+        model: trained net that returns logits (B, C); it stays as it was.
+        data: an ImageSet, a pair or a TensorDataset of images (N, C, H, W), floats, and labels (N,) from 0.
+        epochs: passes over the images; 0 leaves the weights as they are.
+        beta: sharpness of the softplus units, see `nets.with_beta`.
+        pooling: see `nets.with_pooling`.
+        options: those of `nets.fit`.
+
+    Raises:
+        ValueError: neither beta nor pooling; a wrong shape, type or range; a loss that is not finite.
+
+    Source: Dombrowski et al. 2019, beta-smoothing.
+    """
+    checks.net("model", model)
+    checks.count("epochs", epochs, low=0)
+    model = smooth(model, beta=beta, pooling=pooling)
+    if epochs == 0:
+        return Fitted(model.to(options.get("device") or next(model.parameters()).device), [], 0)
+    return fit(model, data, epochs=epochs, **options)
+
+
+@defense("early_2", label="none, 2 passes", settings={"epochs": 2})
+@defense("early_5", label="none, 5 passes", settings={"epochs": 5})
+@defense("long_30", label="none, 30 passes", settings={"epochs": 30})
+def anew(
+    model: nn.Module, data: Examples, *, epochs: int, generator: torch.Generator | None = None, **options: Any
+) -> Fitted:
+    """Train a copy of a net from new random weights, with cross entropy, for so many passes.
+
+    >>> from atexlib import data, defend, nets
+    >>> defend.anew(nets.ConvNet(), data.load("digits", "train").first(40), epochs=2).best_epoch
+    2
+
+    Args:
+        model: net whose layers can draw their weights anew, as those of torch.nn can; it stays as it was.
+        data: an ImageSet, a pair or a TensorDataset of images (N, C, H, W), floats, and labels (N,) from 0.
+        epochs: passes over the images.
+        generator: CPU generator of the weights and of the order of the images; a new one with seed 0 if None.
+        options: those of `nets.fit`.
+
+    Raises:
+        ValueError: a wrong shape, type or range; a loss that is not finite.
+    """
+    checks.net("model", model)
+    generator = checks.generator(generator)
+    model = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        for layer in model.modules():
+            if callable(draw := getattr(layer, "reset_parameters", None)):
+                draw()
+    return fit(model, data, epochs=epochs, generator=generator, **options)

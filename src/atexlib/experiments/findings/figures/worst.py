@@ -1,0 +1,166 @@
+"""Chapter 7: every defence under the worst of six attacks, beside its cheapest rivals and what noise alone does."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .... import show
+from ....maps.intervals import Interval, two_level
+from ...kinds import variants
+from ...subjects.nets import TREATED
+from .. import report, verdicts
+from ..claims import METRICS, PAPER_DATA
+from .tables import Table, legend, noted
+
+DATA = PAPER_DATA[0]
+EPS = (0.05, 0.1)
+PAIRS = (
+    ("atex_0.1", "none"),
+    ("atex", "none"),
+    ("atex", "atex_free"),
+    ("atex", "beta"),
+    ("atex", "naive_light"),
+    ("pooling", "none"),
+    ("own", "naive"),
+    ("own", "pooling"),
+)
+PRICES = (0.005, 0.01)
+
+
+def _cell(defense: str, eps: float, dataset: str) -> dict[str, Any]:
+    return {"kind": "worst", "dataset": dataset, "defense": defense, "eps": eps}
+
+
+def _rows(dataset: str, eps: float, defenses: Sequence[str] | None) -> list[str]:
+    """These defences, or `none` and all of the register that were judged so."""
+    if defenses is not None:
+        return list(defenses)
+    judged = [name for name in TREATED if name != "none" and verdicts.found(**_cell(name, eps, dataset))]
+    return ["none", *judged]
+
+
+def _origin(dataset: str, metric: str = "spearman") -> str:
+    return report.origin(metric=metric, **_cell("none", EPS[-1], dataset))
+
+
+def worst_table(*, dataset: str = DATA, eps: float = EPS[0], defenses: Sequence[str] | None = None) -> Table:
+    """What noise and the worst of six attacks leave of the maps, beside the accuracy that was lost."""
+    rows = {}
+    for defense in _rows(dataset, eps, defenses):
+        here = _cell(defense, eps, dataset)
+        lost = verdicts.difference("accuracy", _cell("none", eps, dataset), here) if defense != "none" else None
+        row = {
+            "seeds": str(len(verdicts.found(**here))),
+            "accuracy lost": "" if defense == "none" else report.text(lost),
+        }
+        for metric in METRICS:
+            row[f"{report.label(metric)}, noise"] = report.text(verdicts.mean(f"noise {metric}", **here))
+            row[report.label(metric)] = report.text(verdicts.mean(metric, **here))
+        row["Spearman, no ties"] = report.text(verdicts.mean("dithered", **here))
+        rows[report.label(defense)] = row
+    return noted(pd.DataFrame(rows).T, f"eps {eps}, the worst of six attacks for each image; {_origin(dataset)}")
+
+
+def excess_over_noise(*, dataset: str = DATA, eps: float = EPS[0], defenses: Sequence[str] | None = None) -> Figure:
+    """How much of each fall is there under noise that nobody aimed, and how much the attacker adds."""
+    figure, axes = plt.subplots(1, len(METRICS), figsize=(8.5, 3.6), sharey=True)
+    for ax, metric in zip(axes, METRICS, strict=True):
+        names = _rows(dataset, eps, defenses)
+        for place, name in enumerate(reversed(names)):
+            here = _cell(name, eps, dataset)
+            worst, noise = (_mean(key, here) for key in (metric, f"noise {metric}"))
+            ax.barh(place, 1 - noise, left=noise, color="C7", label="lost to noise" if place == 0 else None)
+            ax.barh(place, noise - worst, left=worst, color="C3", label="lost to the attacker" if place == 0 else None)
+            ax.barh(place, worst, color="C0", label="left" if place == 0 else None)
+        ax.set(xlim=(min(0, ax.get_xlim()[0]), 1), xlabel=report.label(metric))
+        ax.set_yticks(range(len(names)), [report.label(name) for name in reversed(names)])
+    legend(axes[-1], fontsize=8)
+    show.foot(figure, f"eps {eps}; {_origin(dataset)}")
+    return figure
+
+
+def _mean(metric: str, spec: dict[str, Any]) -> float:
+    found = verdicts.mean(metric, **spec)
+    return float("nan") if found is None else found.mean
+
+
+def _differences(first: str, second: str, dataset: str) -> dict[str, Interval | None]:
+    """The first defence minus the second, under the worst of six, where both have cards."""
+    return {
+        f"{report.label(metric)}, eps {eps}": verdicts.difference(
+            metric, _cell(first, eps, dataset), _cell(second, eps, dataset)
+        )
+        for metric in METRICS
+        for eps in EPS
+    }
+
+
+def rivals_table(*, dataset: str = DATA, pairs: Sequence[tuple[str, str]] = PAIRS) -> Table:
+    """Each defence against a cheaper rival or its own ablation: differences on the same images and seeds."""
+    rows = {}
+    for first, second in pairs:
+        found = _differences(first, second, dataset)
+        row = {name: report.text(cell) for name, cell in found.items()}
+        rows[f"{report.label(first)} minus {report.label(second)}"] = row
+    return noted(pd.DataFrame(rows).T, f"worst of six attacks, image by image; {_origin(dataset)}")
+
+
+def in_words(*, dataset: str = DATA, pairs: Sequence[tuple[str, str]] = PAIRS) -> Table:
+    """The table of rivals as sentences, made from the cards."""
+    said = {
+        f"{report.label(first)} against {report.label(second)}": report.sentence(_differences(first, second, dataset))
+        for first, second in pairs
+    }
+    return noted(pd.Series(said, name="what the cards say").to_frame(), "above 0: the first is more stable")
+
+
+def worst_gap_table(*, dataset: str = DATA, defenses: Sequence[str] | None = None) -> Table:
+    """The share of the gap between the undefended net and a perfect score that is closed under two and six attacks."""
+    rows = {}
+    for defense in _rows(dataset, EPS[0], defenses)[1:]:
+        row = {}
+        for reading, prefix in (("two", "two "), ("six", "")):
+            for metric in METRICS:
+                for eps in EPS:
+                    pair = [_cell(name, eps, dataset) for name in ("none", defense)]
+                    values = verdicts.together(f"{prefix}{metric}", pair)
+                    closed = None if values is None else two_level(values, statistic=_closed)
+                    row[f"{report.label(metric)}, {eps}, worst of {reading}"] = report.text(closed)
+        rows[report.label(defense)] = row
+    return noted(pd.DataFrame(rows), f"share of the gap closed; {_origin(dataset)}")
+
+
+def _closed(means: Any) -> Any:
+    return (means[..., 1] - means[..., 0]) / (1 - means[..., 0])
+
+
+def best_at_a_price(*, dataset: str = DATA, seed: int = 0, prices: Sequence[float] = PRICES) -> Table:
+    """Of eight trials of each family the most stable that loses at most so much accuracy, on validation images."""
+
+    def card(name: str) -> dict[str, Any] | None:
+        cards = verdicts.found(kind="variants", dataset=dataset, variant=name, seed=seed)
+        return cards[0]["metrics"] if cards else None
+
+    base, rows = card("no training"), {}
+    if base is None:
+        return noted({}, report.MISSING)
+    for price in prices:
+        for family, (_, trials) in variants.TRIALS.items():
+            known = {name: found for name in trials if (found := card(name)) is not None}
+            paid = {name: base["accuracy"] - found["accuracy"] for name, found in known.items()}
+            allowed = [name for name in known if paid[name] <= price]
+            where = f"at most {100 * price:g} points", family
+            if not allowed:
+                rows[where] = {"best of 8": "none of them"}
+                continue
+            best = max(allowed, key=lambda name: sum(known[name][f"{m} {e}"]["mean"] for m in METRICS for e in EPS))
+            rows[where] = {"best of 8": best, "points lost": f"{100 * paid[best]:.2f}"} | {
+                f"{report.label(metric)}, eps {eps}": f"{known[best][f'{metric} {eps}']['mean']:.3f}"
+                for metric in METRICS
+                for eps in EPS
+            }
+    source = report.origin(kind="variants", dataset=dataset, variant="no training", seed=seed)
+    return noted(pd.DataFrame(rows).T.fillna(""), f"worst of two attacks, validation images; {source}")
