@@ -24,8 +24,11 @@ WORKERS = (1, 2, 10, 100, 1000)
 START = 10.0  # seconds from a job's submission to its first line
 
 
-def _cards() -> dict[str, dict[str, Any]]:
-    cards = {side: verdicts.found(kind="speed", side=side) for side in SIDES}
+CPU, GPU = "reduced", "paper"  # the presets of the cards that were made on each
+
+
+def _cards(preset: str = CPU) -> dict[str, dict[str, Any]]:
+    cards = {side: verdicts.found(kind="speed", side=side, preset=preset) for side in SIDES}
     return {side: found[0]["metrics"] for side, found in cards.items() if found}
 
 
@@ -34,18 +37,19 @@ def _label(name: str) -> str:
     return traits(name).label if name in EXPLAINERS else words.get(name, report.label(name))
 
 
-def _origin() -> str:
-    return "; ".join(dict.fromkeys(report.origin(kind="speed", side=side) for side in _cards())) or report.MISSING
+def _origin(preset: str = CPU) -> str:
+    lines = [report.origin(kind="speed", side=side, preset=preset) for side in _cards(preset)]
+    return "; ".join(dict.fromkeys(lines)) or report.MISSING
 
 
 def _ratios(times: dict[str, list[float]]) -> np.ndarray:
     return np.array(times["ours"]) / np.array(times["theirs"])
 
 
-def speed_table() -> Table:
+def speed_table(*, preset: str = CPU) -> Table:
     """Time of the library over that of its peer, round by round, and how equal their values are."""
     rows = []
-    for side, card in _cards().items():
+    for side, card in _cards(preset).items():
         for name, times in card["seconds"].items():
             ratio = _ratios(times)
             bar = BARS.get(name)
@@ -60,7 +64,7 @@ def speed_table() -> Table:
                     "difference": f"{card['difference'][name]:.1e}",
                 }
             )
-    return noted(rows, f"median [smallest, largest] over the rounds; {_origin()}", labelled=False)
+    return noted(rows, f"median [smallest, largest] over the rounds; {_origin(preset)}", labelled=False)
 
 
 def missed_bars() -> Table:
@@ -86,16 +90,16 @@ def _miss(side: str, name: str, what: str, value: float, bar: float) -> dict[str
     return {"side": side, "work": _label(name), **measured}
 
 
-def step_table() -> Table:
+def step_table(*, preset: str = CPU) -> Table:
     """What a step of the attack costs, in explanations of the same images."""
     rows = {}
     for name in EXPLAINERS:
         row: dict[str, Any] = {}
-        for side, card in _cards().items():
+        for side, card in _cards(preset).items():
             values = np.array(card["step"][name])
             row[f"{side} pixels"] = f"{np.median(values):.2f} [{values.min():.2f}, {values.max():.2f}]"
         rows[_label(name)] = row | {"bar": STEP_BARS[name]}
-    return noted(pd.DataFrame.from_dict(rows, orient="index"), f"a step / an explanation; {_origin()}")
+    return noted(pd.DataFrame.from_dict(rows, orient="index"), f"a step / an explanation; {_origin(preset)}")
 
 
 def slopes(name: str, side: str) -> dict[str, float]:
@@ -140,10 +144,10 @@ def growth_curves() -> Figure:
     return figure
 
 
-def roofline_table() -> Table:
+def roofline_table(*, preset: str = CPU) -> Table:
     """Operations and bytes of each work, and which share of the machine it reached with them."""
     rows = []
-    for side, card in _cards().items():
+    for side, card in _cards(preset).items():
         for name, roof in card["roofline"].items():
             rows.append(
                 {
@@ -157,9 +161,9 @@ def roofline_table() -> Table:
             )
     machine = [
         f"{card['machine']['flops a second'] / 1e9:.0f} GFLOP/s and {card['machine']['bytes a second'] / 1e9:.0f} GB/s"
-        for card in _cards().values()
+        for card in _cards(preset).values()
     ]
-    return noted(rows, f"measured machine: {'; '.join(dict.fromkeys(machine))}; {_origin()}", labelled=False)
+    return noted(rows, f"measured machine: {'; '.join(dict.fromkeys(machine))}; {_origin(preset)}", labelled=False)
 
 
 def scaling_table(*, preset: str = "reduced") -> Table:
