@@ -1,6 +1,10 @@
 """Many results until a deadline: what they rest on first, nothing half-made, what failed and what is left said."""
 
+import subprocess
+import sys
 import tarfile
+import time
+from pathlib import Path
 
 import pytest
 
@@ -38,10 +42,29 @@ def test_a_queue_makes_all_packs_it_and_goes_on_where_it_was(tmp_path):
     assert queue.run(specs, seconds=300, device="cpu") == queue.Outcome()
 
 
+def test_a_worker_ends_with_the_process_that_started_it():
+    code = (
+        "import time; from atexlib.experiments.engine import queue\n"
+        "if __name__ == '__main__':\n"
+        "    with queue._Workers(1, 'cpu') as pool: print(pool.processes[0].pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and Path(f"/proc/{worker}/stat").exists():
+        if Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z":
+            break
+        time.sleep(0.2)
+    else:
+        assert not Path(f"/proc/{worker}").exists()
+
+
 def test_no_time_makes_nothing_and_says_what_is_left():
     specs = experiments.grid(**CELL, defense="none", eps=0.1)
     outcome = queue.run(specs, seconds=0.01, device="cpu", workers=1)
-    assert outcome.left == list(queue.missing(specs))
+    assert sorted(outcome.left) == sorted(queue.missing(specs))
     assert not store.names("table", ".json") or all("seed7" not in name for name in store.names("table", ".json"))
 
 
