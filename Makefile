@@ -6,7 +6,7 @@ OUT = .
 
 # Notebooks run in their own folder, where a relative path would mean another one.
 ifdef ATEXLIB_DATA
-override ATEXLIB_DATA := $(abspath $(ATEXLIB_DATA))
+override ATEXLIB_DATA := $(shell realpath -m -- '$(ATEXLIB_DATA)')
 export ATEXLIB_DATA
 endif
 

@@ -183,3 +183,11 @@ def test_ranks_are_scipys_on_either_device(dtype):
     wanted = torch.from_numpy(rankdata(values.numpy(), axis=1))
     for found in (alike.ranks_by_torch(values), torch.from_numpy(alike.ranks_by_numpy(values.numpy()))):
         torch.testing.assert_close(found.double(), wanted, atol=0, rtol=0)
+
+
+def test_maps_of_tiny_values_need_a_range_for_ssim():
+    a, b = (torch.rand(2, 1, 9, 9, generator=seeded(i)) for i in (1, 2))
+    with pytest.raises(ValueError, match=r"the maps span 0\.00.*, next to nothing of a range of 1; normalise them"):
+        alike.ssim(a / 200, b / 200)
+    torch.testing.assert_close(alike.ssim(a / 200, b / 200, data_range=1 / 200), alike.ssim(a, b), atol=1e-4, rtol=0)
+    assert alike.ssim(0 * a, 0 * b).tolist() == [1.0, 1.0]  # dead maps are no mistake

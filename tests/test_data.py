@@ -150,3 +150,25 @@ def test_load_folder_needs_pictures_in_every_class(tmp_path):
     shutil.rmtree(tmp_path / "empty")
     with pytest.raises(ValueError, match="is not a folder"):
         data.load_folder(Path(tmp_path) / "nowhere", size=4)
+
+
+def test_a_picture_comes_in_as_a_viewer_shows_it(tmp_path):
+    """Turned as its EXIF data say, on white where it is transparent; files that are hidden are none."""
+    (tmp_path / "a").mkdir()
+    half = np.zeros((40, 40, 3), np.uint8)
+    half[:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right
+    Image.fromarray(half).save(tmp_path / "a" / "1.png", exif=exif)
+    clear = np.zeros((40, 40, 4), np.uint8)
+    clear[10:30, 10:30] = (200, 0, 0, 255)
+    Image.fromarray(clear, "RGBA").save(tmp_path / "a" / "2.png")
+    Image.fromarray(half).convert("P").save(tmp_path / "a" / "3.gif", transparency=0)
+    Image.fromarray(np.full((40, 40, 2), (90, 0), np.uint8), "LA").save(tmp_path / "a" / "4.png")
+    (tmp_path / "a" / "._5.png").write_bytes(b"not a picture")
+    (tmp_path / "a" / "6.gif").write_bytes(b"no extension that is read")
+    turned, logo, *others = data.load_folder(tmp_path, size=20).images
+    assert turned[:, :, 11:].mean() > 0.9 > 0.1 > turned[:, :, :9].mean()
+    assert logo[:, 0, 0].tolist() == [1, 1, 1]
+    assert logo[:, 10, 10].tolist() == pytest.approx([200 / 255, 0, 0], abs=0.01)
+    assert [picture[:, 0, 0].tolist() for picture in others] == [[1, 1, 1]]

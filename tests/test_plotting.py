@@ -2,6 +2,7 @@ import io
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from conftest import seeded
@@ -97,3 +98,12 @@ def test_a_gallery_can_be_saved_with_its_note(kind, ending):
 
 def test_a_figure_without_a_note_has_no_foot():
     assert show.gallery([Column("map", MAPS)]).get_supxlabel() == ""
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_of_any_number_of_channels_are_drawn(channels):
+    picture = torch.rand(channels, 6, 6)
+    figure, ax = plt.subplots()
+    show.show(ax, picture)
+    np.testing.assert_allclose(ax.images[0].get_array(), picture.mean(0), rtol=1e-6)
+    plt.close(figure)

@@ -66,6 +66,10 @@ add(attack.TargetMap, map=X)
 add(ascent.ascend, model=NET, target=Y, score=scores, ball=attack.Ball(X, 0.1, "linf", (0, 1)),
     explainer=explain.gradient, steps=1)  # fmt: skip
 add(defend.naive, defend.atex, defend.adversarial_training, **EXAMPLES, eps=0.1, epochs=1)
+add(defend.steady, **EXAMPLES, eps=0.1, epochs=1, plain_epochs=1)
+add(defend.anew, **EXAMPLES, epochs=1)
+add(defend.smoothing, **EXAMPLES, epochs=1, beta=3.0)
+add(defend.smooth, model=NET, beta=3.0)
 add(defend.along, defend.orthogonal, x=X, phi=X, radius=0.1)
 add(defend.orthogonal_ascent, loss=scores, x=X, phi=X, radius=0.1)
 add(defend.smooth_maps, model=NET, images=X)
@@ -82,6 +86,8 @@ add(maps.two_level, values=X[:, 0, 0])
 add(nets.fit, **EXAMPLES, epochs=1)
 add(nets.ConvNet)
 add(nets.with_beta, nets.with_softplus, model=NET, beta=10)
+add(nets.with_pooling, model=NET, pooling="average")
+add(nets.SmoothMaxPool2d, kernel_size=2, beta=1.0)
 add(nets.small, name="vgg19")
 add(nets.accuracy, model=NET, images=X, labels=Y)
 add(nets.predict, model=NET, images=X)
@@ -144,11 +150,13 @@ MORE = {  # values that are out of range for a parameter, or for that of one fun
     "prediction_tolerance": [1.5], "min_accuracy": [1.5], "level": [1, 1.5], "side": [3], "k": [65],
     ("random_region", "size"): [9], ("naive", "eps"): [0], ("atex", "eps"): [0], ("audit", "eps"): [0],
     ("blurred_gradient", "sigma"): [0], ("first", "count"): [4], ("adversarial_training", "count"): [4],
-    ("deletion", "steps"): [65], ("insertion", "steps"): [65],
+    ("steady", "eps"): [0], ("deletion", "steps"): [65], ("insertion", "steps"): [65],
 }  # fmt: skip
 FINE = {  # and values that are not
-    ("Untargeted", "k"): [65], ("padded", "side"): [3], "seed": [0], "window": [0], "baseline": [-0.1],
+    ("Untargeted", "k"): [65], ("padded", "side"): [3], ("smoothing", "epochs"): [0], "plain_epochs": [0],
+    ("SmoothMaxPool2d", "padding"): [0], "seed": [0], "window": [0], "baseline": [-0.1],
 }  # fmt: skip
+FITTED = ("fit", "anew", "smoothing", "steady")  # by cross entropy
 CALLED = {"map": "map", "validation": "validation ", "fool_set": "the fool set's ", "data": ""}  # by their names
 
 
@@ -305,7 +313,7 @@ def late():
             yield f"{name} {key} too large", functools.partial(f, **{**valid, key: large}), regex
         for key in sorted({"x", "images", "data"} & valid.keys()) if "model" in valid else ():
             for of, regex in BAD_RETURNS:
-                if (name, regex) != ("fit", BAD_RETURNS[1][1]):  # of one image these are logits
+                if name not in FITTED or regex != BAD_RETURNS[1][1]:  # of one image these are logits
                     call = functools.partial(f, **{**valid, "model": Returns(of)})
                     yield f"{name} returns {regex}", call, f"the model returned {regex} images; it must return logits"
             for case, x in BAD_IMAGES.items() if name not in ("deletion", "insertion") else ():  # maps would not fit

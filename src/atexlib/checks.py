@@ -66,7 +66,10 @@ def four_axes(name: str, x: Tensor) -> None:
 
 
 def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) -> None:
-    """Raise unless `x` is a non-empty, finite float batch (B, C, H, W), inside `bounds` where they are given."""
+    """Raise unless `x` is a non-empty, finite float batch (B, C, H, W), inside `bounds` where they are given.
+
+    A few rounding steps outside are let through, as they come from undoing a normalisation.
+    """
     four_axes(name, x)
     if _TRUSTED.get():
         return
@@ -76,10 +79,12 @@ def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) ->
     if bounds is None:
         return
     least, most = torch.tensor(bounds, dtype=x.dtype).tolist()  # rounded as the images are
-    if low < least or high > most:
+    slack = 8 * torch.finfo(x.dtype).eps * max(abs(least), abs(most))
+    if low < least - slack or high > most + slack:
         raise ValueError(
             f"{name} ranges over [{low:.4g}, {high:.4g}], outside {bounds}; rescale it and put the preprocessing "
-            "inside the net, or pass bounds that hold where a function takes them."
+            "inside the net, or pass bounds that hold where a function takes them. Where only rounding carried it out, "
+            f"{name}.clamp{tuple(bounds)} brings it back."
         )
 
 

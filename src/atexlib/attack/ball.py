@@ -24,6 +24,9 @@ class Ball:
     norm: str
     bounds: tuple[float, float]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "center", self.center.clamp(*self.bounds))  # which rounding may have left
+
     def project(self, z: Tensor) -> Tensor:
         """Each image moved into the ball: to the nearest point, up to what clipping to the bounds adds."""
         # Rounding x + shift must not carry a pixel past eps: hence a radius smaller by a few units in the last place.

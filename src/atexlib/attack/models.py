@@ -279,7 +279,7 @@ def judged(before: Maps, after: Maps, *, loss: str) -> Mapping[str, Tensor]:
         "dead": dead,
         "dead_before": dead_before,
         "spearman": alike.spearman(before[:, :1], after[:, :1]),
-        "ssim": alike.ssim(before[:, :1], after[:, :1]),
+        "ssim": alike.ssim(before[:, :1], after[:, :1], data_range=1.0),
     }
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
@@ -15,11 +15,12 @@ from .registry import ImageSet
 def load_folder(path: str | Path, *, size: int, per_class: int | None = None, progress: bool = False) -> ImageSet:
     """Load a tree with one folder per class, the ImageNet kind: `path/class name/picture.jpg`.
 
-    Each picture is turned to RGB, its shorter side is resized to `size`, and the centre square is kept.
+    Each picture is turned as its EXIF orientation says, laid on white where it is transparent, and made RGB. Its
+    shorter side is resized to `size`, and the centre square kept. Hidden files, which begin with a dot, are left out.
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from PIL import Image
+    >>> from PIL import Image, ImageOps
     >>> from atexlib import data
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     (Path(folder) / "cat").mkdir()
@@ -52,7 +53,7 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
         [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     )
     try:
-        folder = ImageFolder(path, transform=to_square, loader=_read_picture)
+        folder = ImageFolder(path, transform=to_square, loader=_read_picture, is_valid_file=_is_picture)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is not a tree of class folders with pictures in each: {error}") from error
     targets = torch.tensor(folder.targets)
@@ -66,11 +67,21 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     return ImageSet(torch.cat([images for images, _ in batches]), targets, path.name, tuple(classes))
 
 
+def _is_picture(path: str) -> bool:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return not Path(path).name.startswith(".") and path.lower().endswith(IMG_EXTENSIONS)
+
+
 def _read_picture(path: str) -> Image.Image:
     try:
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):  # turning it to RGB would cut it off at 255
                 raise ValueError(f"{path} has more than 8 bits a channel (mode {picture.mode}); save it with 8 bits.")
-            return picture.convert("RGB")
+            upright = ImageOps.exif_transpose(picture)
+            if not upright.has_transparency_data:
+                return upright.convert("RGB")
+            opaque = upright.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a readable picture ({error}); replace it or take it away.") from error

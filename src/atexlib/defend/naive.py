@@ -100,6 +100,8 @@ def naive(
     checks.one_of("target_map", target_map, TARGET_MAPS)
     checks.number("fidelity", fidelity, high=1)
     checks.number("temperature", temperature, open_low=True)
+    if teacher is not None:
+        checks.net("teacher", teacher)
     if (teacher is None) != (fidelity == 0):
         raise ValueError(f"fidelity is {fidelity} and teacher is {teacher}; pass both, or neither.")
     if not callable(distance) or isinstance(distance, type):

@@ -10,7 +10,7 @@ from torch import nn
 from .. import checks
 from ..nets.convnet import with_beta
 from ..nets.pooling import with_pooling
-from ..nets.training import Examples, Fitted, fit
+from ..nets.training import Examples, Fitted, check_examples, check_schedule, fit
 from .registry import defense
 
 
@@ -49,7 +49,12 @@ def smoothing(
     epochs: int,
     beta: float | None = None,
     pooling: str | float | None = None,
-    **options: Any,
+    validation: Examples | None = None,
+    batch_size: int = 100,
+    lr: float = 1e-3,
+    device: str | torch.device | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
 ) -> Fitted:
     """Train a smoother copy of a net on, with cross entropy: beta-smoothing, smooth pooling.
 
@@ -64,7 +69,12 @@ def smoothing(
         epochs: passes over the images; 0 leaves the weights as they are.
         beta: sharpness of the softplus units, see `nets.with_beta`.
         pooling: see `nets.with_pooling`.
-        options: those of `nets.fit`.
+        validation: images and labels that choose the best epoch; without them the last epoch is kept.
+        batch_size: images in a batch.
+        lr: first learning rate of Adam; it falls to zero along a cosine.
+        device: where to train, the trained net stays there; where the net is if None.
+        generator: CPU generator that shuffles the images; a new one with seed 0 if None.
+        progress: show a progress bar.
 
     Raises:
         ValueError: neither beta nor pooling; a wrong shape, type or range; a loss that is not finite.
@@ -73,17 +83,30 @@ def smoothing(
     """
     checks.net("model", model)
     checks.count("epochs", epochs, low=0)
+    generator, device = checks.generator(generator), checks.device(device, model)
+    check_schedule(max(1, epochs), batch_size, lr)
     model = smooth(model, beta=beta, pooling=pooling)
+    check_examples(model, data, validation, device=device)
     if epochs == 0:
-        return Fitted(model.to(options.get("device") or next(model.parameters()).device), [], 0)
-    return fit(model, data, epochs=epochs, **options)
+        return Fitted(model.to(device), [], 0)
+    run: dict[str, Any] = {"validation": validation, "batch_size": batch_size, "lr": lr, "device": device}
+    return fit(model, data, epochs=epochs, generator=generator, progress=progress, **run)
 
 
 @defense("early_2", label="none, 2 passes", settings={"epochs": 2})
 @defense("early_5", label="none, 5 passes", settings={"epochs": 5})
 @defense("long_30", label="none, 30 passes", settings={"epochs": 30})
 def anew(
-    model: nn.Module, data: Examples, *, epochs: int, generator: torch.Generator | None = None, **options: Any
+    model: nn.Module,
+    data: Examples,
+    *,
+    epochs: int,
+    validation: Examples | None = None,
+    batch_size: int = 100,
+    lr: float = 1e-3,
+    device: str | torch.device | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
 ) -> Fitted:
     """Train a copy of a net from new random weights, with cross entropy, for so many passes.
 
@@ -95,18 +118,25 @@ def anew(
         model: net whose layers can draw their weights anew, as those of torch.nn can; it stays as it was.
         data: an ImageSet, a pair or a TensorDataset of images (N, C, H, W), floats, and labels (N,) from 0.
         epochs: passes over the images.
+        validation: images and labels that choose the best epoch; without them the last epoch is kept.
+        batch_size: images in a batch.
+        lr: first learning rate of Adam; it falls to zero along a cosine.
+        device: where to train, the trained net stays there; where the net is if None.
         generator: CPU generator of the weights and of the order of the images; a new one with seed 0 if None.
-        options: those of `nets.fit`.
+        progress: show a progress bar.
 
     Raises:
         ValueError: a wrong shape, type or range; a loss that is not finite.
     """
     checks.net("model", model)
-    generator = checks.generator(generator)
+    generator, device = checks.generator(generator), checks.device(device, model)
+    check_schedule(epochs, batch_size, lr)
+    check_examples(model, data, validation, device=device)
     model = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         for layer in model.modules():
             if callable(draw := getattr(layer, "reset_parameters", None)):
                 draw()
-    return fit(model, data, epochs=epochs, generator=generator, **options)
+    run: dict[str, Any] = {"validation": validation, "batch_size": batch_size, "lr": lr, "device": device}
+    return fit(model, data, epochs=epochs, generator=generator, progress=progress, **run)

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from .. import checks
-from ..nets.training import Examples, Fitted
+from ..nets.training import Examples, Fitted, check_schedule
 from .naive import naive
-from .plain import smoothed, smoothing
+from .plain import smooth, smoothed, smoothing
 from .registry import defense
 
 SETTINGS: Mapping[str, Any] = {
@@ -69,6 +69,13 @@ def steady(
     Raises:
         ValueError: a wrong shape, type or range; an unknown word; a net without max-pooling; a loss that is not finite.
     """
+    smooth(model, pooling=pooling)  # what cannot be is said before any work
+    checks.number("eps", eps, open_low=True)
+    checks.number("weight", weight)
+    checks.number("fidelity", fidelity, high=1)
+    checks.count("plain_epochs", plain_epochs, low=0)
+    check_schedule(epochs, batch_size, lr)
+    checks.batch("images", checks.examples("data", data)[0], bounds=(0, 1))
     run: dict[str, Any] = {"validation": validation, "batch_size": batch_size, "lr": lr, "device": device}
     run |= {"generator": checks.generator(generator), "progress": progress}
     student = smoothing(model, data, pooling=pooling, epochs=plain_epochs, **run).model

@@ -248,7 +248,7 @@ def _compared(
     return {
         "spearman": alike.spearman(a, b).masked_fill(flat, torch.nan),
         "topk": alike.topk_intersection(a, b, k).masked_fill(flat, torch.nan),
-        "ssim": alike.ssim(a, b),
+        "ssim": alike.ssim(a, b, data_range=1.0),
         "kept": running.predict(model, z).argmax(1) == target,
         "distance": (z - x).abs().amax((1, 2, 3)),
         "clean_map": clean,

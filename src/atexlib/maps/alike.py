@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import checks
 from .shape import topk_mask, topk_places
 
+LEAST_SPAN = 0.1  # of a range of 1 that maps must use
 WINDOW = 7  # side of the windows of SSIM
 
 
@@ -197,7 +198,7 @@ def lens_topk(a: Tensor, b: Tensor, k: int = 50, *, window: int = 1) -> Tensor:
     return near.flatten(1).gather(1, topk_places(a, k)).sum(1).double() / k
 
 
-def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0) -> Tensor:
+def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
     """Structural similarity of each pair of maps, in [-1, 1]: 7x7 uniform window, mean over pixels and channels.
 
     The value depends on how the maps were normalised, so a figure should say how.
@@ -211,14 +212,24 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0) -> Tensor:
     Args:
         a: maps (B, C, H, W), floats, H and W at least 7.
         b: maps of the same shape.
-        data_range: largest minus smallest value that a map can take.
+        data_range: largest minus smallest value that a map can take; if None it is 1, and maps that hardly use it are
+            refused: in so wide a range any two of them look alike.
 
     Raises:
-        ValueError: shapes that differ, maps smaller than the window, nan or infinite values, data_range not above 0.
+        ValueError: shapes that differ, maps smaller than the window, nan or infinite values, data_range not above 0,
+            maps of tiny values without a data_range.
 
     Source: Wang et al. 2004; the conventions of scikit-image's `structural_similarity`.
     """
     _check(a, b)
+    if data_range is None:
+        data_range = 1.0
+        span = (torch.maximum(a.max(), b.max()) - torch.minimum(a.min(), b.min())).item()
+        if 0 < span < LEAST_SPAN:
+            raise ValueError(
+                f"the maps span {span:.3g}, next to nothing of a range of 1; normalise them (maps.normalize), or pass "
+                "the data_range that is meant."
+            )
     checks.number("data_range", data_range, open_low=True)
     if min(a.shape[2:]) < WINDOW:
         raise ValueError(f"the maps are {tuple(a.shape[2:])} pixels; SSIM needs at least {WINDOW} x {WINDOW}.")

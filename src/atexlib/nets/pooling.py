@@ -37,6 +37,10 @@ class SmoothMaxPool2d(nn.Module):
 
     def __init__(self, kernel_size: int, stride: int | None = None, padding: int = 0, *, beta: float) -> None:
         super().__init__()
+        checks.count("kernel_size", kernel_size)
+        if stride is not None:
+            checks.count("stride", stride)
+        checks.count("padding", padding, low=0)
         checks.number("beta", beta, open_low=True)
         self.kernel_size, self.stride, self.padding, self.beta = kernel_size, stride or kernel_size, padding, beta
 

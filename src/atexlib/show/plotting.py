@@ -19,8 +19,8 @@ CMAPS = {"image": "gray", "size": "magma", "signed": "RdBu_r"}
 class Column(NamedTuple):
     """One column of a gallery: its title, a tensor (B, C, H, W), and how to colour it.
 
-    `image` is grey or RGB in [0, 1]; `size` shows absolute values, dark is zero, each picture up to its own largest or
-    to `limit`; `signed` shows signed values, white is zero, symmetric likewise.
+    `image` is grey or RGB in [0, 1], of other channels their mean; `size` shows absolute values, dark is zero, each
+    picture up to its own largest or to `limit`; `signed` shows signed values, white is zero, symmetric likewise.
 
     >>> import torch
     >>> from atexlib import show
@@ -63,7 +63,7 @@ def show(ax: Axes, picture: Tensor, kind: str = "image", limit: float | None = N
     checks.one_of("kind", kind, CMAPS)
     values = picture.detach().cpu().float()
     if kind == "image":
-        shown = values[0].numpy() if len(values) == 1 else values.permute(1, 2, 0).numpy()
+        shown = values.permute(1, 2, 0).numpy() if len(values) == 3 else values.mean(0).numpy()
         low, high = 0.0, 1.0
     else:
         shown = values.abs().amax(0).numpy() if kind == "size" else values.sum(0).numpy()

@@ -66,8 +66,8 @@ def smoothness(spec: Spec, place: Place) -> Metrics:
     curves = {curve.__name__: curve(model, images, maps, target) for curve in (deletion, insertion)}
     found = {
         "ssim max": alike.ssim(shape.normalize(maps), shape.normalize(reference)),
-        "ssim l1": alike.ssim(shape.normalize(maps, by="l1"), shape.normalize(reference, by="l1")),
-        "ssim raw": alike.ssim(maps.abs(), reference.abs()),
+        "ssim l1": alike.ssim(shape.normalize(maps, by="l1"), shape.normalize(reference, by="l1"), data_range=1.0),
+        "ssim raw": alike.ssim(maps.abs(), reference.abs(), data_range=1.0),
         "rank": alike.spearman(maps.abs(), reference.abs()),
         "variation": shape.total_variation(maps),
         "mass": shape.mass_on(maps, images > 0),

@@ -80,7 +80,7 @@ def _compare(clean: Tensor, changed: Tensor, dithered: Tensor) -> dict[str, Tens
         "kendall": alike.kendall(a, b),
         "topk": alike.topk_intersection(a, b, K),
         "lens_topk": alike.lens_topk(a, b, K),
-        "ssim": alike.ssim(a, b),
+        "ssim": alike.ssim(a, b, data_range=1.0),
         "mass_lost": mass[0] - mass[1],
         "dithered": alike.spearman(shape.normalize(dithered), b),
     }
