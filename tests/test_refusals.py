@@ -230,7 +230,7 @@ LATE_BY_HAND = [
     (lambda: explain.lrp(Attentive().double(), X), "no rule for attention .*takes more than x"),
     (lambda: FOOL(explainer="smoothgrad", layer="conv1"), "smoothgrad reads no layer"),
     (lambda: FOOL(fool_set=(X[..., :6], Y)), r"an image of the fool set has shape \(1, 8, 6\) but one of the images"),
-    (lambda: AUDIT(model=Returns(lambda logits: logits[:, :1])), "the net returns one number an image"),
+    (lambda: AUDIT(model=Returns(lambda logits: logits[:, :1])), "the model returned one logit an image"),
     (lambda: AUDIT(images=2 * X - 1), "put the preprocessing inside the net"),
     (lambda: nets.with_softplus(Keeping(), 10), "cannot be copied .*keep no tensors on the module"),
     *[

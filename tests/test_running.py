@@ -2,13 +2,14 @@
 
 import contextlib
 import threading
+import types
 
 import pytest
 import torch
-from conftest import seeded
+from conftest import curved, seeded
 from torch import nn
 
-from atexlib import nets
+from atexlib import attack, nets
 
 
 def test_frozen_gives_modes_back_and_touches_no_weight():
@@ -61,3 +62,54 @@ def test_prediction_gives_each_module_its_mode_back_also_after_an_error():
     with pytest.raises(ValueError, match="Sequential cannot take images"):
         nets.predict(net, torch.rand(2, 3, 8, 8))
     assert [module.training for module in net] == [True, False, True, True, True]
+
+
+class Holds(torch.nn.Module):
+    """A net that hands out its logits as Hugging Face's do."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return types.SimpleNamespace(logits=self.net(x))
+
+
+def test_logits_may_come_in_an_object():
+    net, x = curved(), torch.rand(3, 1, 8, 8, generator=seeded(1), dtype=torch.float64)
+    assert torch.equal(nets.predict(Holds(net), x), nets.predict(net, x))
+    run = [attack.manipulate(model, x, attack.Distance(), eps=0.1, steps=3).x for model in (net, Holds(net))]
+    assert torch.equal(*run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda z: z[:, :1], "returned one logit an image"),
+        (lambda z: z.where(torch.tensor([[True], [False], [True]]), torch.nan), "infinite logits for images 1; mend"),
+        (lambda z: z / 0, "infinite logits for images 0, 1, 2; mend"),
+        (lambda z: z.softmax(1), "returned probabilities; take its last softmax away"),
+    ],
+)
+def test_what_are_no_logits_is_refused(change, words):
+    class Changed(torch.nn.Sequential):
+        def forward(self, x):
+            return change(super().forward(x))
+
+    x = torch.rand(3, 1, 8, 8, generator=seeded(1), dtype=torch.float64)
+    net = Changed(curved())
+    for call in (nets.predict, lambda net, x: attack.manipulate(net, x, attack.Distance(), eps=0.1, steps=1)):
+        with pytest.raises(ValueError, match=words):
+            call(net, x)
+    assert nets.predict(torch.nn.Sequential(curved(), torch.nn.LogSoftmax(1)), x).exp().sum(1).allclose(x.new_ones(3))
+
+
+def test_a_net_that_writes_on_its_input_does_not_write_on_the_callers():
+    class Writes(torch.nn.Module):
+        def forward(self, x):
+            return x.mul_(2).flatten(1)[:, :3]
+
+    x = torch.rand(3, 1, 8, 8, generator=seeded(1))
+    before = x.clone()
+    nets.predict(Writes(), x)
+    assert torch.equal(x, before)

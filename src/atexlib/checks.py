@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
+SUM = 1e-4  # so near to 1 do rows of probabilities add up
 _TRUSTED = ContextVar("trusted", default=False)
 
 
@@ -85,6 +86,21 @@ def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) ->
             f"{name} ranges over [{low:.4g}, {high:.4g}], outside {bounds}; rescale it and put the preprocessing "
             "inside the net, or pass bounds that hold where a function takes them. Where only rounding carried it out, "
             f"{name}.clamp{tuple(bounds)} brings it back."
+        )
+
+
+def logits(values: Tensor) -> None:
+    """Raise if what a net returned (B, C) is not finite, or is probabilities, whose gradients fade where it is sure."""
+    if _TRUSTED.get():
+        return
+    broken = (~values.isfinite()).any(1).nonzero()[:, 0].tolist()
+    if broken:
+        some = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        raise ValueError(f"the model returned nan or infinite logits for images {some}; mend it or them.")
+    if values.min() >= 0 and ((values.sum(1) - 1).abs() < SUM).all():
+        raise ValueError(
+            "the model returned probabilities; take its last softmax away. If their logarithm shall be explained, let it "
+            "return log-probabilities."
         )
 
 

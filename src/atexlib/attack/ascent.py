@@ -4,7 +4,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -172,7 +172,8 @@ def _map_and_logits(model: nn.Module, z: Tensor, target: Tensor, explainer: Expl
     """The map with its graph, and the logits that the explainer computed at z on its way (or else one more pass)."""
     seen: list[Tensor] = []
 
-    def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        output = getattr(output, "logits", output)
         if inputs and inputs[0] is z and output.requires_grad:
             seen.append(output)
 

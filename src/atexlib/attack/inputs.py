@@ -155,6 +155,7 @@ def _manipulate(
     with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():
         with torch.no_grad():
             clean_logits = logits_of(model, x)
+        checks.logits(clean_logits)
         target = clean_logits.argmax(1)
         clean_map = explainer(model, x, target)
         score = objective(clean_map)

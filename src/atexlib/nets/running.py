@@ -15,7 +15,9 @@ BYTES = 2**14  # of a GPU's memory for a pixel
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """Logits (B, C) of images (B, C, H, W); raise a ValueError if the model returns anything else.
+    """Logits (B, C) of images (B, C, H, W), at least two an image; a ValueError if the model returns anything else.
+
+    An object that holds them as `logits`, as those of Hugging Face do, will do.
 
     >>> import torch
     >>> from atexlib import nets
@@ -26,9 +28,15 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     checks.net("model", model)
     with checks.takes(model, x), sdpa_kernel(SDPBackend.MATH):  # the kind of attention that has second derivatives
         logits = model(x)
+    logits = getattr(logits, "logits", logits)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model returned {shape} for {len(x)} images; it must return logits (B, C).")
+    if logits.shape[1] < 2:
+        raise ValueError(
+            "the model returned one logit an image; a map explains one class against others, so return two: "
+            "torch.cat([-z, z], 1)."
+        )
     return logits
 
 
@@ -113,7 +121,10 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int | None = None) 
     device = next(model.parameters(), images).device
     batches = images.split(int(batch_size or that_fit(images, device)))
     with frozen(model):
-        return torch.cat([logits_of(model, batch.to(device)) for batch in batches])
+        # A copy of each batch: some nets write on the images that they are given.
+        logits = torch.cat([logits_of(model, batch.to(device, copy=True)) for batch in batches])
+    checks.logits(logits)
+    return logits
 
 
 def that_fit(images: Tensor, device: torch.device) -> int:
