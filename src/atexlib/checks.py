@@ -96,11 +96,11 @@ def logits(values: Tensor) -> None:
     broken = (~values.isfinite()).any(1).nonzero()[:, 0].tolist()
     if broken:
         some = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
-        raise ValueError(f"the model returned nan or infinite logits for images {some}; mend it or them.")
+        raise ValueError(f"the model returned nan or infinite logits for images {some}; mend it.")
     if values.min() >= 0 and ((values.sum(1) - 1).abs() < SUM).all():
         raise ValueError(
-            "the model returned probabilities; take its last softmax away. If their logarithm shall be explained, let it "
-            "return log-probabilities."
+            "the model returned probabilities; take its last softmax away. If their logarithm shall be explained, let "
+            "it return log-probabilities."
         )
 
 
