@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data import DATASETS
-from ...defend import anew, smoothing
 from ...nets import accuracy
 from ...nets.training import optimize
 from ..engine.kinds import Metrics, Spec, kind
@@ -26,10 +25,10 @@ ASCENT = {"eps": 0.1, "orthogonal_samples": 1, "directions": "ascent", "fidelity
 
 POOLED = {"pooling": "average"}
 
-# The trials of the search, eight for each family: the defence, and its settings by what is changed.
+# The trials of the search, eight for each family: a defence of the register by its trainer, and its settings.
 TRIALS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "passes": (
-        "anew",
+        "early_2",
         {
             "passes: 1": {"epochs": 1},
             "passes: 2": {"epochs": 2},
@@ -42,11 +41,11 @@ TRIALS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         },
     ),
     "beta": (
-        "smoothing",
+        "beta",
         {f"beta {beta:g}": {"beta": beta, "epochs": 2} for beta in (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 20.0)},
     ),
     "pooling": (
-        "smoothing",
+        "pooling",
         {
             "pooling: average": POOLED,
             "pooling: strided": {"pooling": "strided"},
@@ -124,7 +123,6 @@ RIVALS: dict[str, dict[str, Any]] = {
 SETTINGS = {name: (defense, options) for defense, trials in TRIALS.values() for name, options in trials.items()} | {
     name: ("atex", options) for name, options in ABLATIONS.items()
 }
-TRAINERS: dict[str, Any] = {"anew": anew, "smoothing": smoothing}
 # One trial of each of these families walks the code of all.
 MORE_OF_THE_SAME = {
     name for family in ("passes", "beta", "atex without the projection") for name in list(TRIALS[family][1])[1:]
@@ -162,10 +160,7 @@ def variant(spec: Spec, place: Place) -> Metrics:
         defense, options = SETTINGS[name]
         count = place.size.defense_images // TRAINED
         options = {"epochs": EPOCHS, **options}
-        if defense in TRAINERS:
-            model = _trained(TRAINERS[defense], base, options, place, count=count)
-        else:
-            model = nets.defend(base, defense, options, place, count=count)
+        model = nets.defend(base, defense, options, place, count=count)
     validation = place.images("validation")
     images = place.images("validation", place.size.images // SHARE).images.to(place.device)
     metrics: Metrics = {"accuracy": accuracy(model, validation.images, validation.labels)}
@@ -175,20 +170,6 @@ def variant(spec: Spec, place: Place) -> Metrics:
             values = plain(attacks.lowest(each, attacks.TWO, measured))
             metrics[f"{measured} {eps}"] = summary(values, decimals=DECIMALS)
     return metrics
-
-
-def _trained(train: Any, base: nn.Module, options: dict[str, Any], place: Place, *, count: int) -> nn.Module:
-    """A net of one of the cheapest rivals; it may cost as many steps as it asks for."""
-    return train(
-        base,
-        place.images("train", count),
-        validation=place.images("validation"),
-        batch_size=place.size.batch_size,
-        device=place.device,
-        generator=place.generator(),
-        progress=place.progress,
-        **options,
-    ).model
 
 
 def rival(base: nn.Module, options: dict[str, Any], place: Place) -> nn.Module:
