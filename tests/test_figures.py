@@ -76,7 +76,7 @@ def called(name, **options):
 def content(found):
     """What a reader gets to see, as text, and the line of where it comes from."""
     if isinstance(found, plt.Figure):
-        drawn = [part for ax in found.axes for part in (*ax.lines, *ax.images, *ax.collections)]
+        drawn = [part for ax in found.axes for part in (*ax.lines, *ax.images, *ax.collections, *ax.patches)]
         return "drawn" * bool(drawn), found.get_supxlabel()
     if isinstance(found, Frames):
         return "".join(found.texts), found.caption
@@ -122,7 +122,7 @@ def test_a_defence_that_was_judged_appears_without_an_edit(monkeypatch):
     monkeypatch.setitem(worst.TREATED.maps[0], "newest", known.__class__(known.train, "the newest"))
     assert "the newest" not in figures.worst_table().index
     real = verdicts.found
-    pretend = lambda **spec: real(**{**spec, "defense": "naive"} if spec.get("defense") == "newest" else spec)  # noqa: E731
+    pretend = lambda **spec: real(**{**spec, "defense": "own"} if spec.get("defense") == "newest" else spec)  # noqa: E731
     monkeypatch.setattr(worst.verdicts, "found", pretend)
     assert "the newest" in figures.worst_table().index
 

@@ -13,7 +13,7 @@ from ...kinds import variants
 from ...subjects.nets import TREATED
 from .. import report, verdicts
 from ..claims import METRICS, PAPER_DATA
-from .tables import Table, legend, noted
+from .tables import Table, noted
 
 DATA = PAPER_DATA[0]
 EPS = (0.05, 0.1)
@@ -77,7 +77,8 @@ def excess_over_noise(*, dataset: str = DATA, eps: float = EPS[0], defenses: Seq
             ax.barh(place, worst, color="C0", label="left" if place == 0 else None)
         ax.set(xlim=(min(0, ax.get_xlim()[0]), 1), xlabel=report.label(metric))
         ax.set_yticks(range(len(names)), [report.label(name) for name in reversed(names)])
-    legend(axes[-1], fontsize=8)
+    if handles := axes[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles[::-1], loc="outside upper center", ncols=3, fontsize=8)
     show.foot(figure, f"eps {eps}; {_origin(dataset)}")
     return figure
 
