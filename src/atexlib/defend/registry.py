@@ -30,9 +30,9 @@ class Defense:
     history: tuple[str, ...] = ("first",)
     """What moved its nets, one line for each version of the trainer."""
     start: str = "none"
-    """The defence whose net it trains on: `none`, the undefended net, or another of the register."""
+    """Whose net it trains on, `none` (the undefended net) or another defence of the register."""
     shape: Callable[[nn.Module, Mapping[str, Any]], nn.Module] | None = None
-    """What its settings make of the architecture of a net, called as `shape(net, settings)`; None if it stays."""
+    """What its settings make of the architecture of a net, called as `shape(net, settings)`, or None if it stays."""
 
 
 DEFENSES: dict[str, Defense] = {}
