@@ -27,19 +27,7 @@ POOLED = {"pooling": "average"}
 
 # The trials of the search, eight for each family: a defence of the register by its trainer, and its settings.
 TRIALS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
-    "passes": (
-        "early_2",
-        {
-            "passes: 1": {"epochs": 1},
-            "passes: 2": {"epochs": 2},
-            "passes: 3": {"epochs": 3},
-            "passes: 5": {"epochs": 5},
-            "passes: 8": {"epochs": 8},
-            "passes: 15": {"epochs": 15},
-            "passes: 30": {"epochs": 30},
-            "passes: 60": {"epochs": 60},
-        },
-    ),
+    "passes": ("early_2", {f"passes: {count}": {"epochs": count} for count in (1, 2, 3, 5, 8, 15, 30, 60)}),
     "beta": (
         "beta",
         {f"beta {beta:g}": {"beta": beta, "epochs": 2} for beta in (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 20.0)},
