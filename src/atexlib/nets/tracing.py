@@ -1,0 +1,64 @@
+"""The graph of a net, by torch.fx: in eval mode, of the images alone, with the defaults of whatever else it takes."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from .running import evaluating
+
+LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.LayerNorm)  # a subclass of one of these is one layer too
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A traced net: its graph, whose one input is the images, and the node of each module's output by its name."""
+
+    graph: fx.Graph
+    outputs: dict[str, fx.Node]
+
+
+def trace(model: nn.Module, *, leaves: tuple[type[nn.Module], ...] = ()) -> Trace:
+    """Follow an image through a net, without looking at its values.
+
+    Layers of torch.nn and their subclasses, and modules of the types `leaves`, are one node each. What Python decides
+    is decided as in eval mode, by the defaults of all arguments but the first: `forward(x, return_features=False)`.
+
+    >>> from atexlib import nets
+    >>> from atexlib.nets import tracing
+    >>> [node.name for node in tracing.trace(nets.ConvNet()).graph.nodes][:3]
+    ['x', 'conv1', 'relu']
+
+    Raises:
+        ValueError: a net that decides by the values of the images, or that does anything else that torch.fx cannot see.
+    """
+    tracer = _Tracer(leaves)
+    try:
+        with evaluating(model):
+            return Trace(tracer.trace(model), tracer.outputs)
+    except Exception as error:  # tracing runs the net's own code, which may fail in any way
+        raise ValueError(f"{type(model).__name__} cannot be traced ({error}).") from error
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, leaves: tuple[type[nn.Module], ...]) -> None:
+        super().__init__()
+        self.leaves = leaves
+        self.outputs: dict[str, fx.Node] = {}
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list]:
+        """The net and its images: what else its forward takes keeps the default that Python gives it."""
+        name = list(inspect.signature(root_fn).parameters)[1]
+        return root_fn, [self.root, self.create_proxy("placeholder", name, (), {})]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        known = isinstance(m, (*LAYERS, *self.leaves))
+        return known or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
+        found = super().call_module(m, forward, args, kwargs)
+        if isinstance(found, fx.Proxy):
+            self.outputs[self.path_of_module(m)] = found.node
+        return found
