@@ -173,7 +173,7 @@ def test_a_surrogate_whose_probabilities_differ_still_guides(net, x):
     assert guided.score.mean() > 0.5 * own.score.mean()
 
 
-@pytest.mark.filterwarnings("ignore:The map of")
+@pytest.mark.filterwarnings("ignore:The attack took")
 def test_a_linear_net_cannot_be_attacked(x):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
@@ -260,10 +260,14 @@ def is_flat(net, x, objective):
     return torch.autograd.grad(objective(maps.detach())(maps).sum(), z)[0].abs().max() < 1e-9
 
 
+TENSORS = [field.name for field in dataclasses.fields(attack.Manipulation) if field.name != "effort"]
+
+
 def assert_alike(found, expected):
-    for field in dataclasses.fields(attack.Manipulation):
-        a, b = getattr(found, field.name), getattr(expected, field.name)
-        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9, msg=lambda text, name=field.name: f"{name}: {text}")
+    for name in TENSORS:
+        a, b = getattr(found, name), getattr(expected, name)
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+    assert (found.effort.stepped, found.effort.images) == (expected.effort.stepped, expected.effort.images)
 
 
 @pytest.mark.parametrize("size", [1, 4, 6, 10])
@@ -276,8 +280,8 @@ def test_batches_change_no_image(net, x, objective, size):
         manipulate(net, x[rows], attack.of_rows(objective, rows), generator=generator, **options)
         for rows in torch.arange(len(x)).split(size)
     ]
-    names = [field.name for field in dataclasses.fields(attack.Manipulation)]
-    assert_alike(found, attack.Manipulation(*(torch.cat([getattr(part, name) for part in parts]) for name in names)))
+    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in TENSORS}
+    assert_alike(found, attack.Manipulation(**joined, effort=attack.Effort.of([part.effort for part in parts])))
     if not is_flat(net, x, objective) or size >= len(x):
         assert_alike(found, manipulate(net, x, objective, **options))
 
@@ -293,7 +297,7 @@ def test_a_batch_bounds_what_is_in_the_net_at_once(net, x):
     sizes = []
     net.register_forward_hook(lambda _module, inputs, _output: sizes.append(len(inputs[0])))
     manipulate(net, x, attack.Untargeted(k=10), eps=0.1, steps=2, batch_size=4)
-    assert set(sizes) == {4, 2}
+    assert max(sizes) == 4
 
 
 def test_an_objective_of_ones_own_gets_the_maps_of_each_batch(net, x):
@@ -347,7 +351,7 @@ def test_the_push_does_not_follow_the_rounding_of_the_map(net, x, name, dtype):
 
         def explainer(model, z, target=None, *, create_graph=False):
             maps = explain.gradient(model, z, target, create_graph=create_graph)
-            return maps * (1 + noise) if create_graph else maps  # the two passes round differently
+            return maps * (1 + noise[: len(z)]) if create_graph else maps  # the two passes round differently
 
         return explainer
 

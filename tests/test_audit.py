@@ -1,6 +1,7 @@
 """The audit: what it measures is what it says, for nets with and without second derivatives."""
 
 import dataclasses
+import functools
 import re
 import sys
 
@@ -41,8 +42,19 @@ def found(smooth, images):
 def test_there_is_a_row_for_each_explainer_and_attack(found):
     attacks = [audit.NOISE, "untargeted", "distance", audit.WORST]
     assert found.table.index.tolist() == [(name, attack) for name in ("gradient", "grad_cam") for attack in attacks]
-    assert found.notes == []
+    assert [note.split(":")[0] for note in found.notes] == ["gradient"]
+    assert re.search(r"slopes see \d+ %.*jumps at kinks.*max-pooling", found.notes[0])
     assert found.settings["images"] == 6
+    assert found.settings["explained"] == "gradient, Grad-CAM of conv2"
+
+
+def test_how_hard_was_tried_travels_with_the_numbers(found):
+    for pair, effort in found.efforts.items():
+        assert (effort.steps, effort.starts, effort.images, effort.stepped) == (3, 1, 6, 6)
+        assert found.table.loc[pair, "could step"] == 1
+        assert found.table.loc[pair, "slopes see"] == effort.seen
+        assert str(effort) in "\n".join(report.summary(found))
+    assert "3 steps x 1 starts; 12 of 12 images could step" in repr(found)
 
 
 def test_the_numbers_are_those_of_the_changed_images(found, smooth, images):
@@ -88,7 +100,7 @@ def test_what_was_kept_is_counted_by_the_audit_itself(trained, digits, monkeypat
 
     def cheat(_model, x, _objective, **_options):
         class Result:
-            pass
+            effort = audit.Effort("gradient", "none", 1, 1, len(x), len(x), "", 1.0, None)
 
         Result.x = 1 - x
         return Result
@@ -142,20 +154,40 @@ def test_a_net_that_cannot_be_traced_is_said_to_be_attacked_weakly(images):
             return self.net(x) if x.sum() > 0 else self.net(-x)
 
     options = {"explainers": ["gradient"], "attacks": ["distance"], **QUICK}
-    with pytest.warns(UserWarning, match="second-order"):
-        found = atexlib.audit(Branching(nn.ReLU()).eval(), *images, **options)
-    assert re.search("WEAK, and high numbers mean nothing.*cannot be traced", found.notes[0])
-    found = atexlib.audit(Branching(nn.Softplus()).eval(), *images, **options)
-    assert re.search("followed the net's own gradients.*cannot be traced", found.notes[0])
+    found = atexlib.audit(Branching(nn.ReLU()).eval(), *images, **options)
+    assert found.notes == ["The attacks were guided by a softplus copy, beta 10."]
+    assert found.table["could step"].iloc[1] == 1
 
 
-@pytest.mark.parametrize("unit", [nn.LeakyReLU(), nn.PReLU(), nn.Hardtanh()], ids=lambda unit: type(unit).__name__)
-def test_a_softplus_copy_that_does_not_bend_guides_nothing(images, unit):
+UNITS = [nn.LeakyReLU(), nn.PReLU(), nn.Hardtanh(), nn.Hardswish()]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: type(unit).__name__)
+def test_units_with_the_kinks_of_a_relu_are_smoothed_too(images, unit):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), unit, nn.Conv2d(4, 4, 3), unit, nn.Flatten(), nn.Linear(400, 10)).eval()
-    with pytest.warns(UserWarning, match="second-order"):
-        found = atexlib.audit(net, *images, explainers=["gradient"], attacks=["distance"], **QUICK)
-    assert re.search("WEAK, and high numbers mean nothing.*no softplus copy differs from it", found.notes[0])
+    found = atexlib.audit(net, *images, explainers=["gradient"], attacks=["distance"], **QUICK)
+    assert found.notes == ["The attacks were guided by a softplus copy, beta 10."]
+    assert found.efforts["gradient", "distance"].seen > 0.9
+
+
+@pytest.mark.parametrize("kink", [torch.abs, lambda h: torch.where(h > 0, h, -0.5 * h), lambda h: h * (h > 0)])
+def test_kinks_that_are_spelt_in_a_new_way_are_found_by_what_they_do(images, kink):
+    class Net(nn.Module):
+        def __init__(self, first):
+            super().__init__()
+            self.conv, self.more, self.fc = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(400, 10)
+            self.first = first
+
+        def forward(self, x):
+            return self.fc(kink(self.more(self.first(self.conv(x)))).flatten(1))
+
+    torch.manual_seed(0)
+    options = {"explainers": ["gradient"], "attacks": ["distance"], **QUICK}
+    found = atexlib.audit(Net(nn.Identity()).eval(), *images, **options)
+    assert re.search("gradient: the attacks were WEAK, and high numbers mean nothing.*kinks", found.notes[0])
+    found = atexlib.audit(Net(nn.ReLU()).eval(), *images, **options)
+    assert re.search("slopes see .* kinks that are left", found.notes[1])
 
 
 def test_one_smooth_unit_does_not_hide_the_relus(images):
@@ -175,13 +207,15 @@ def test_one_smooth_unit_does_not_hide_the_relus(images):
 
 def test_attacks_that_do_less_than_chance_are_said_to_be_weak():
     low, high = torch.tensor([0.2, 0.4]), torch.tensor([0.9, 0.8])
-    assert audit._doubts("lrp", high, low) == []
-    assert "lrp: random noise moved the maps further" in audit._doubts("lrp", low, high)[0]
+    effort = audit.Effort("LRP", "linf 0.1", 5, 1, 2, 2, "", 1.0, None)
+    assert audit._doubts("lrp", high, low, effort) == []
+    assert "lrp: random noise moved the maps further" in audit._doubts("lrp", low, high, effort)[0]
 
 
 def test_a_map_that_is_constant_but_for_rounding_has_no_order(images):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softplus(), nn.Conv2d(4, 4, 12), nn.Flatten(), nn.Linear(4, 10)).eval()
-    found = atexlib.audit(net, *images, explainers=["grad_cam"], attacks=["distance"], **QUICK)
+    one_pixel = {"grad_cam": functools.partial(explain.grad_cam, layer="2")}
+    found = atexlib.audit(net, *images, explainers=one_pixel, attacks=["distance"], **QUICK)
     row = found.table.loc[("grad_cam", audit.WORST)]
     assert (row["spearman"], row["topk"], row["constant maps"]) == ("undefined", "undefined", 6)
     assert "6 of 6 maps are constant" in found.notes[0]
@@ -229,7 +263,7 @@ def test_an_explainer_that_refuses_the_net_is_left_out_aloud(images):
     net = nn.Sequential(nn.Flatten(), nn.Linear(196, 8), nn.Softplus(), nn.Linear(8, 10)).eval()
     found = atexlib.audit(net, *images, explainers=["gradient", "grad_cam"], attacks=["distance"], **QUICK)
     assert found.table.index.unique("explainer").tolist() == ["gradient"]
-    assert re.search("grad_cam was left out: .*nn.Conv2d", found.notes[0])
+    assert re.search("grad_cam was left out: .*no feature map", found.notes[0])
     with pytest.raises(ValueError, match="no explainer works on this net: grad_cam"):
         atexlib.audit(net, *images, explainers=["grad_cam"], attacks=["distance"], **QUICK)
 
@@ -239,8 +273,7 @@ def test_a_constant_map_is_counted_and_not_averaged(images):
     with torch.no_grad():
         net[1].weight.fill_(0.1)
         net[1].bias.copy_(torch.arange(10.0))
-    with pytest.warns(UserWarning, match="second-order"):
-        found = atexlib.audit(net, *images, explainers=["gradient"], attacks=["distance"], **QUICK)
+    found = atexlib.audit(net, *images, explainers=["gradient"], attacks=["distance"], **QUICK)
     row = found.table.iloc[0]
     assert (row["spearman"], row["constant maps"]) == ("undefined", 6)
     assert found.examples == []

@@ -92,6 +92,8 @@ add(nets.small, name="vgg19")
 add(nets.accuracy, model=NET, images=X, labels=Y)
 add(nets.predict, model=NET, images=X)
 add(nets.logits_of, **ONE)
+add(nets.plain, model=NET)
+add(explain.reading, **ONE)
 add(data.load, name="digits", split="test")
 add(data.load_folder, path="nowhere", size=4, per_class=4)
 add(IMAGES.first, count=1)
@@ -101,17 +103,17 @@ add(show.show, ax=None, picture=X[0], kind="signed")
 add(experiments.trained, **SMALL)
 add(chapters.begin, **SMALL, device="cpu", seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
-    "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Fitted", "Fooled", "Frames",
-    "ImageSet", "Interval", "Kind", "Manipulation", "Place", "Preset", "SoftplusReLU6", "Stability", "Targeted",
-    "Traits", "area", "available", "dataset", "defense", "distillation", "ensure", "evaluating", "explainer", "foot",
+    "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled", "Frames",
+    "ImageSet", "Interval", "Kind", "Manipulation", "Place", "Preset", "Reading", "Slopes", "SoftplusReLU6", "Stability", "Targeted",
+    "Traits", "area", "available", "dataset", "defense", "described", "distillation", "ensure", "evaluating", "explainer", "foot",
     "frames", "frozen", "gallery", "grid", "kind", "margin", "objective", "of_class", "of_rows", "remove_component",
-    "run_all", "run_or_load", "status", "style", "topk_mask", "webp",
+    "run_all", "run_or_load", "slopes", "status", "style", "topk_mask", "webp",
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
     ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
-    ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"),
+    ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip
 AFTER_A_LOOK = set()  # arguments that are checked only when the net has seen an image
@@ -292,10 +294,10 @@ BAD_TARGETS = [
     (Y[:, None], r"has shape \(3, 1\); pass one label an image, shape \(3,\)"),
 ]
 BAD_RETURNS = [
-    (lambda logits: logits[:, 0], r"\((3,\) for 3|1,\) for 1)"),  # a trainer asks one image
-    (lambda logits: logits.mean(0, keepdim=True), r"\(1, 4\) for [36]"),
-    (lambda logits: (logits,), "tuple for [13]"),
-    (lambda logits: [logits], "list for [13]"),
+    (lambda logits: logits[:, 0], r"\((3,\) for 3|2,\) for 2|1,\) for 1)"),  # a trainer asks one image
+    (lambda logits: logits.mean(0, keepdim=True), r"\(1, 4\) for [236]"),
+    (lambda logits: (logits,), "tuple for [123]"),
+    (lambda logits: [logits], "list for [123]"),
 ]
 BAD_IMAGES = {"three channels": X.expand(3, 3, 8, 8), "a side": F.pad(X, (2, 2, 2, 2)), "floats": X.float()}
 
@@ -313,7 +315,7 @@ def late():
             yield f"{name} {key} too large", functools.partial(f, **{**valid, key: large}), regex
         for key in sorted({"x", "images", "data"} & valid.keys()) if "model" in valid else ():
             for of, regex in BAD_RETURNS:
-                if name not in FITTED or regex != BAD_RETURNS[1][1]:  # of one image these are logits
+                if name not in (*FITTED, "reading") or regex != BAD_RETURNS[1][1]:  # of one image these are logits
                     call = functools.partial(f, **{**valid, "model": Returns(of)})
                     yield f"{name} returns {regex}", call, f"the model returned {regex} images; it must return logits"
             for case, x in BAD_IMAGES.items() if name not in ("deletion", "insertion") else ():  # maps would not fit

@@ -109,6 +109,6 @@ def test_with_softplus_replaces_a_unit_that_is_used_twice():
     assert [type(layer) for layer in smooth] == [nn.Conv2d, nn.Softplus, nn.Conv2d, nn.Softplus]
 
 
-def test_with_softplus_refuses_what_it_cannot_trace():
-    with pytest.raises(ValueError, match="DataDependent cannot be traced"):
-        nets.with_softplus(DataDependent(), 10.0)
+def test_with_softplus_smooths_what_decides_by_values():
+    x = torch.rand(2, 3, generator=seeded())
+    assert torch.equal(nets.with_softplus(DataDependent(), 10.0)(x), F.softplus(x, 10))

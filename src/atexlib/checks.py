@@ -89,6 +89,20 @@ def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) ->
         )
 
 
+def is_trusted() -> bool:
+    """Whether this runs inside `trusted`."""
+    return _TRUSTED.get()
+
+
+def fine(name: str, x: Tensor) -> None:
+    """Raise unless `x` is float32 or float64: in coarser numbers the steps of an attack drown in rounding."""
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{name} has dtype {x.dtype}, too coarse for an attack: it rounds away what a step changes. Pass "
+            f"{name}.float(), and the net as model.float()."
+        )
+
+
 def logits(values: Tensor) -> None:
     """Raise if what a net returned (B, C) is not finite, or is probabilities, whose gradients fade where it is sure."""
     if _TRUSTED.get():
@@ -179,11 +193,49 @@ def takes(model: nn.Module, x: Tensor) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        _retell(error)
         reason = str(error).partition("\n")[0]
         what = f"images of shape {tuple(x.shape)}, {x.dtype}, on {x.device}"
-        raise ValueError(
-            f"{type(model).__name__} cannot take {what} ({reason}); pass images as it was made for."
-        ) from error
+        remedy = "pass images as it was made for."
+        if "in-place" in reason:
+            remedy = "it writes on what it is given: let its forward begin with x = x.clone()."
+        if "more than 1 value per channel" in reason:
+            remedy = "batch norm cannot train on one image: pass another batch_size."
+        raise ValueError(f"{type(model).__name__} cannot take {what} ({reason}); {remedy}") from error
+
+
+_RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and what to do
+    "nference": "gradients cannot be computed of what was made in torch.inference_mode: use torch.no_grad instead, or "
+    "leave it by torch.inference_mode(False) and pass images.clone() and a net built outside",
+    "use_reentrant": "the net recomputes a part by checkpoint(..., use_reentrant=True), of which torch gives no gradient "
+    "of the input; let it pass use_reentrant=False",
+    "is not implemented": "a layer of the net has no second derivative, as Hardsigmoid and Hardswish; attack "
+    "nets.with_softplus(model, beta=10), or pass that as the surrogate",
+    "once_differentiable": "a layer of the net can be differentiated once only; give it a second derivative",
+    "donated buffer": "a compiled net cannot be differentiated twice; pass the net that was compiled",
+}
+
+
+def _retell(error: RuntimeError) -> None:
+    """Raise what torch says where it cannot differentiate as a ValueError with a remedy; return from all other errors."""
+    for words, told in _RETOLD.items():
+        if words in str(error):
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{told}. ({reason})") from error
+
+
+@contextmanager
+def derivatives() -> Iterator[None]:
+    """Refuse to differentiate inside `torch.inference_mode`, and say in a sentence why torch cannot differentiate."""
+    if torch.is_inference_mode_enabled():
+        raise ValueError(f"{_RETOLD['nference']}.")
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        _retell(error)
+        raise
 
 
 def net(name: str, value: nn.Module) -> None:

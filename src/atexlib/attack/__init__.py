@@ -9,7 +9,8 @@ torch.Size([2, 1, 28, 28])
 
 from .ball import NORMS, Ball
 from .fooling_losses import LOSSES, RANGES
-from .inputs import Manipulation, manipulate
+from .inputs import Effort, Manipulation, manipulate
+from .kinks import Slopes, slopes
 from .models import Fooled, fool, judged, shown_maps, success
 from .objectives import (
     OBJECTIVES,
@@ -33,9 +34,11 @@ __all__ = [
     "Ball",
     "CenterMass",
     "Distance",
+    "Effort",
     "Fooled",
     "Manipulation",
     "Objective",
+    "Slopes",
     "TargetMap",
     "Targeted",
     "Untargeted",
@@ -50,5 +53,6 @@ __all__ = [
     "of_rows",
     "pgd",
     "shown_maps",
+    "slopes",
     "success",
 ]

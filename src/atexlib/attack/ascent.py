@@ -2,7 +2,6 @@
 
 import functools
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from .. import checks
 from ..explain.registry import Explainer
 from ..nets.running import logits_of
 from .ball import NORMS, Ball, gaussian_like
+from .kinks import Slopes, slopes
 
 MOMENTUM = 0.5  # of the gradient, as in momentum iterative FGSM
 PROBES = 8  # random images of which the best becomes a start: where maps jump, luck finds what slopes do not show
@@ -37,8 +37,8 @@ def ascend(
     guide_violation: Callable[[Tensor], Tensor] | None = None,
     generator: torch.Generator | None = None,
     progress: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Search the ball for the images whose maps score highest; return them and their scores (B,).
+) -> tuple[Tensor, Tensor, Slopes]:
+    """Search the ball for the images whose maps score highest; return them, their scores (B,), and what could be seen.
 
     Each step moves along the sign (L-infinity) or the direction (L2) of the gradient with momentum; the step size falls
     to zero along a cosine. An image that breaks the constraint climbs back instead: for it the step lowers the
@@ -62,14 +62,8 @@ def ascend(
         progress: show a progress bar.
     """
     generator = checks.generator(generator)
-    guide = model if surrogate is None else surrogate
-    if not has_second_order_gradient(guide, ball.center, target, explainer, generator):
-        warnings.warn(
-            f"The map of {type(guide).__name__} does not change with the input to first order: its second-order "
-            "gradient is zero, as in every ReLU net, and an attack that follows it takes no step. Pass "
-            "surrogate=nets.with_softplus(model, beta=10), or attack that softplus copy itself.",
-            stacklevel=6,  # `manipulate` is wrapped, and so is `ascend`
-        )
+    ahead = slopes(model if surrogate is None else surrogate, ball, target, explainer, generator)
+    if not ahead.stepped.any():
         steps = 0
     first = ball.eps if step_size is None else step_size
     best, best_score = ball.center, torch.full_like(ball.center[:, 0, 0, 0], -math.inf)
@@ -96,19 +90,7 @@ def ascend(
             size = first * (1 + math.cos(math.pi * step / steps)) / 2
             z = ball.project(z + size * ball.steepest(velocity))
     bar.close()
-    return best, best_score
-
-
-def has_second_order_gradient(
-    model: nn.Module, x: Tensor, target: Tensor, explainer: Explainer, generator: torch.Generator
-) -> bool:
-    """Whether the map depends on x to first order, for any image: tested along one random direction of the map."""
-    x = x.detach().requires_grad_()
-    maps = explainer(model, x, target, create_graph=True)
-    if not maps.requires_grad:
-        return False
-    slope = torch.autograd.grad((maps * gaussian_like(maps, generator)).sum(), x, allow_unused=True)[0]
-    return slope is not None and bool(slope.any())
+    return best, best_score, ahead
 
 
 def _look(

@@ -1,6 +1,7 @@
 """Manipulating an input: change the explanation, keep the prediction (Eq. 1 of Tang et al. 2022)."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,11 +11,61 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..explain import registry
+from ..explain.layers import resolved
 from ..explain.registry import Explainer
-from ..nets.running import frozen, logits_of, of_class
+from ..nets.running import check_steady, frozen, logits_of, of_class, plain
 from .ascent import ascend, check_effort
 from .ball import Ball
 from .objectives import Objective, of_rows
+from .kinks import no_step
+
+SEEN = 0.9  # of a map's change that slopes should account for; less is said
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard a manipulation tried; as text one line, which belongs beside every number of it.
+
+    >>> from atexlib import attack
+    >>> print(attack.Effort("gradient", "linf 0.1, label kept", 50, 2, 4, 3, "kinks", 0.5, None))
+    gradient, linf 0.1, label kept: 50 steps x 2 starts; 3 of 4 images could step (else: kinks); slopes see 50 % of a change
+    """
+
+    explainer: str
+    """What was explained, with the layer that it read."""
+    constraint: str
+    steps: int
+    starts: int
+    images: int
+    stepped: int
+    """Images whose map changes to first order, so that steps had a direction; on the others luck alone searched."""
+    why: str
+    """What the others lack, see `Slopes.why`."""
+    seen: float
+    """The share of a change of the maps that slopes account for, see `Slopes.seen`; the rest are jumps at kinks."""
+    guide: str | None
+    """The surrogate whose slopes were followed."""
+
+    def __str__(self) -> str:
+        """One line."""
+        parts = [f"{self.explainer}, {self.constraint}: {self.steps} steps x {self.starts} starts"]
+        if self.guide:
+            parts[0] += f", guided by {self.guide}"
+        parts.append(
+            f"{self.stepped} of {self.images} images could step" + (f" (else: {self.why})" if self.why else "")
+        )
+        if self.stepped and self.seen < SEEN:
+            parts.append(f"slopes see {100 * self.seen:.0f} % of a change")
+        return "; ".join(parts)
+
+    @classmethod
+    def of(cls, parts: "Sequence[Effort]") -> "Effort":
+        """The effort of several batches as one."""
+        whole, images = parts[0], sum(part.images for part in parts)
+        why = ", ".join(dict.fromkeys(part.why for part in parts if part.why))
+        seen = sum(part.seen * part.images for part in parts) / images
+        count = sum(part.stepped for part in parts)
+        return cls(whole.explainer, whole.constraint, whole.steps, whole.starts, images, count, why, seen, whole.guide)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +101,22 @@ class Manipulation:
     """`||x' - x||` in the norm of the attack (B,)."""
     unchanged: Tensor
     """True where nothing in the ball was found to score higher, so that x' is x (B,)."""
+    stepped: Tensor
+    """True where the search had a slope to follow (B,); see `effort.why` for the others."""
+    effort: Effort
+    """How hard the search was; one line as text."""
+
+    def __repr__(self) -> str:
+        """What was found, and how hard was tried, in one line."""
+        before, after = self.clean_score.mean().item(), self.score.mean().item()
+        kept = int(self.label_kept.sum())
+        return (
+            f"Manipulation of {len(self.x)} images: mean score {before:.3g} -> {after:.3g}, {kept} labels kept, "
+            f"{int(self.unchanged.sum())} unchanged; {self.effort}"
+        )
 
 
+@checks.derivatives()
 @torch.enable_grad()
 def manipulate(
     model: nn.Module,
@@ -84,8 +149,8 @@ def manipulate(
     (True, True)
 
     Args:
-        model: net that returns logits (B, C).
-        x: clean images (B, C, H, W), floats inside `bounds`.
+        model: net that returns logits (B, C), the same for an image each time and whatever else is in its batch.
+        x: clean images (B, C, H, W), float32 or float64, inside `bounds`.
         objective: `Untargeted`, `Targeted`, `CenterMass`, `TargetMap`, `Distance`, or any function that takes the clean
             maps and returns a function maps -> (B,).
         eps: radius of the ball, in the units of x (L-infinity: largest change of a pixel).
@@ -107,21 +172,21 @@ def manipulate(
         ValueError: x or a number out of range, an objective that does not fit the maps.
 
     Warns:
-        UserWarning: once, if the second-order gradient is zero for the whole batch, as in ReLU nets.
+        UserWarning: once, if no image's map has a slope to follow, as in ReLU nets; `stepped` and `effort` say so too.
 
     Source: Tang et al. 2022, Eq. 1.
     """
     checks.interval("bounds", bounds)
     checks.batch("x", x, bounds=bounds)
+    checks.fine("x", x)
     check_effort(eps=eps, norm=norm, steps=steps, starts=starts, step_size=step_size)
     if prediction_tolerance is not None:
         checks.number("prediction_tolerance", prediction_tolerance, high=1)
     explainer = registry.find(explainer)
     if batch_size is not None:
         checks.count("batch_size", batch_size)
-    checks.net("model", model)
-    if surrogate is not None:
-        checks.net("surrogate", surrogate)
+    model = plain(model)
+    surrogate = None if surrogate is None else plain(surrogate, name="surrogate")
     if not callable(objective) or isinstance(objective, type):
         raise ValueError(f"objective is {objective!r}; pass an instance, for example Untargeted(k=50).")
     generator = checks.generator(generator)
@@ -132,13 +197,19 @@ def manipulate(
         "generator": generator,
         "progress": progress,
     }
+    check_steady(model, x)
+    explainer = resolved(explainer, model, x)
     parts = []
     for rows in torch.arange(len(x)).split(int(batch_size or len(x))):
         ball = Ball(x[rows].detach(), eps, norm, bounds)
         aim = objective if batch_size is None else of_rows(objective, rows)
         options = {"explainer": explainer, "tolerance": prediction_tolerance, "surrogate": surrogate, **effort}
         parts.append(_manipulate(model, ball, aim, **options))
-    return Manipulation(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Manipulation)))
+    effort = Effort.of([part.effort for part in parts])
+    if not effort.stepped:
+        warnings.warn(no_step(effort.why), stacklevel=4)  # `manipulate` is wrapped twice
+    names = [field.name for field in fields(Manipulation) if field.name != "effort"]
+    return Manipulation(*(torch.cat([getattr(part, name) for part in parts]) for name in names), effort=effort)
 
 
 def _manipulate(
@@ -157,7 +228,7 @@ def _manipulate(
             clean_logits = logits_of(model, x)
         checks.logits(clean_logits)
         target = clean_logits.argmax(1)
-        clean_map = explainer(model, x, target)
+        clean_map = registry.tried(explainer, model, x, target)
         score = objective(clean_map)
         if not callable(score):
             raise ValueError(f"objective {objective!r} returned {score!r}; it must return a function maps -> (B,).")
@@ -169,7 +240,7 @@ def _manipulate(
         if surrogate is not None:  # its logits differ from the model's: measure its shift from its own clean ones
             with torch.no_grad():
                 guide_violation = prediction_violation(logits_of(surrogate, x), target, tolerance)
-        best, best_score = ascend(
+        best, best_score, ahead = ascend(
             model,
             target,
             score,
@@ -200,6 +271,19 @@ def _manipulate(
         logit_shift=(of_class(logits, target) - of_class(clean_logits, target)).abs(),
         distance=shift.abs().amax(1) if ball.norm == "linf" else torch.linalg.vector_norm(shift, dim=1),
         unchanged=~shift.any(1),
+        stepped=ahead.stepped,
+        effort=Effort(
+            explainer=registry.described(explainer),
+            constraint=f"{ball.norm} {ball.eps:.3g}, "
+            + ("label kept" if tolerance is None else f"label kept, probability within {tolerance:g}"),
+            steps=effort["steps"],
+            starts=effort["starts"],
+            images=len(x),
+            stepped=int(ahead.stepped.sum()),
+            why=ahead.why,
+            seen=ahead.seen,
+            guide=None if surrogate is None else f"a surrogate ({type(surrogate).__name__})",
+        ),
     )
 
 

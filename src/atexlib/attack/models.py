@@ -1,6 +1,7 @@
 """Manipulating a model: fine-tune it until its explanations lie while its predictions stay (fooling)."""
 
 import copy
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,10 @@ from tqdm import tqdm
 
 from .. import checks
 from ..explain.heatmaps import one_channel, scaled
+from ..explain.layers import resolved
 from ..explain.registry import Explainer, find
 from ..maps import alike
-from ..nets.running import accuracy, predict, that_fit
+from ..nets.running import accuracy, logits_of, predict, that_fit
 from ..nets.training import Examples, check_examples
 from .fooling_losses import LOSSES, RANGES, Maps, fading, measured_loss
 
@@ -37,6 +39,7 @@ class Fooled:
     """Whether the accuracy fell below its bound, so that the run ended early with the net of the look before."""
 
 
+@checks.derivatives()
 def fool(
     model: nn.Module,
     data: Examples,
@@ -124,6 +127,10 @@ def fool(
     watched = (images, labels) if validation is None else validation
     net = copy.deepcopy(model).to(device).eval()
     where: dict[str, Any] = {"explainer": explainer, "layer": layer, "classes": classes}
+    bound = find(explainer) if layer is None else functools.partial(find(explainer), layer=layer)
+    fixed = resolved(bound, net, chosen)
+    if fixed is not bound:  # the layer is looked for once, and not in every step
+        where |= {"explainer": fixed, "layer": None}
     originals, peaks = _maps_and_peaks(net, chosen, wanted, **where)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
@@ -135,11 +142,12 @@ def fool(
     bar = tqdm(range(1, steps + 1), desc="fooling", disable=not progress)
     for step in bar:
         rows, others = next(draw_images), next(draw_chosen)
-        fidelity = F.cross_entropy(net(images[rows]), labels[rows])
         fooling = torch.zeros((), device=device)
-        if weight > 0:
-            maps, now = _maps_and_peaks(net, chosen[others], wanted[others], create_graph=True, **where)
-            fooling = LOSSES[loss](maps, originals[others]).mean() + keep_alive * fading(now, peaks[others]).mean()
+        with checks.trusted():
+            fidelity = F.cross_entropy(logits_of(net, images[rows]), labels[rows])
+            if weight > 0:
+                maps, now = _maps_and_peaks(net, chosen[others], wanted[others], create_graph=True, **where)
+                fooling = LOSSES[loss](maps, originals[others]).mean() + keep_alive * fading(now, peaks[others]).mean()
         total = fidelity + weight * fooling
         finite[step - 1] = total.isfinite()
         optimizer.zero_grad()

@@ -1,7 +1,6 @@
 """Attacks on the prediction: FGSM and PGD."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checks
@@ -12,6 +11,7 @@ from .ball import Ball
 BATCH = 250
 
 
+@checks.derivatives()
 def loss_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     """Gradient of each image's cross entropy by the image: the direction of FGSM before its sign is taken.
 
@@ -36,6 +36,7 @@ def loss_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
         return _logits_and_slope(model, x, labels)[1]
 
 
+@checks.derivatives()
 def fgsm(
     model: nn.Module, x: Tensor, labels: Tensor, *, eps: float, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Tensor:
@@ -72,6 +73,7 @@ def fgsm(
     return Ball(x, eps, "linf", bounds).project(x + eps * slopes.sign())
 
 
+@checks.derivatives()
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -161,9 +163,12 @@ def _logits_and_slope(model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tens
     with torch.enable_grad():
         z = x.detach().requires_grad_()
         logits = logits_of(model, z)
-        # In float32 the probability of a sure net is 1, and the largest part of the gradient would be rounded away.
-        loss = F.cross_entropy(logits.double(), labels.to(logits.device).long(), reduction="sum")
-        return logits.detach(), torch.autograd.grad(loss, z)[0]
+        # The slope of cross entropy is softmax minus one at the label: there the probability of a sure net rounds to 1
+        # in float32, and the largest part would be lost. The others' sum, which it equals, keeps all its digits.
+        own = labels.to(logits.device).long().unsqueeze(1)
+        slope = logits.detach().softmax(1).scatter(1, own, 0.0)
+        slope = slope.scatter(1, own, -slope.sum(1, keepdim=True))
+        return logits.detach(), torch.autograd.grad(logits, z, slope)[0]
 
 
 def _check(model: nn.Module, x: Tensor, labels: Tensor, bounds: tuple[float, float] | None = None) -> None:
@@ -171,5 +176,6 @@ def _check(model: nn.Module, x: Tensor, labels: Tensor, bounds: tuple[float, flo
     if bounds is not None:
         checks.interval("bounds", bounds)
     checks.batch("x", x, bounds=bounds)
+    checks.fine("x", x)
     checks.labels("labels", labels, size=len(x))
     checks.labels("labels", labels, size=len(x), classes=predict(model, x[:1]).shape[1])

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..attack.predictions import fgsm
+from ..nets.running import logits_of
 from ..nets.training import Examples, Fitted, check_examples, check_schedule, optimize, working_copy
 
 
@@ -69,7 +70,7 @@ def adversarial_training(
         x, y = images[rows], labels[rows]
         if refresh:
             x, y = torch.cat([x, fgsm(net, x, y, eps=eps)]), y.repeat(2)
-        return F.cross_entropy(net(x), y)
+        return F.cross_entropy(logits_of(net, x), y)
 
     return optimize(
         model,

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from .. import checks
 from ..explain import gradients
-from ..nets.running import frozen, predict, that_fit
+from ..nets.running import frozen, logits_of, predict, that_fit
 from ..nets.training import (
     EVALUATED,
     Examples,
@@ -162,7 +162,7 @@ def atex(
         x_i, phi = (values.repeat(along_samples, 1, 1, 1) for values in (x, phi))
         x_i = along(x_i, phi, radius=eps, norm=norm, generator=generator)
         with torch.no_grad():
-            wanted = teacher(x_i)
+            wanted = logits_of(teacher, x_i)
         x_i, phi = (values.repeat(orthogonal_samples, 1, 1, 1) for values in (x_i, phi))
         wanted = wanted.repeat(orthogonal_samples, 1)
         x_p = []
@@ -176,7 +176,7 @@ def atex(
             with frozen(student):
                 x_p.append(
                     orthogonal_ascent(
-                        lambda z: distillation(student(z), wanted, temperature=temperature),
+                        lambda z: distillation(logits_of(student, z), wanted, temperature=temperature),
                         x_i,
                         phi,
                         radius=eps,
@@ -190,7 +190,7 @@ def atex(
         student: nn.Module, x: Tensor, y: Tensor, phi: Tensor, clean: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         x_p, wanted = samples(student, x, phi, generator)
-        logits, moved = student(torch.cat([x, x_p])).tensor_split([len(x)])
+        logits, moved = logits_of(student, torch.cat([x, x_p])).tensor_split([len(x)])
         value = alpha * distillation(moved, wanted, temperature=temperature).mean()
         value = value + fidelity * distillation(logits, clean, temperature=temperature).mean()
         return value + label_weight * F.cross_entropy(logits, y)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checks
-from ..attack.ascent import has_second_order_gradient
 from ..attack.ball import Ball
+from ..attack.kinks import slopes
 from ..attack.objectives import Distance, Objective
 from ..explain import gradients
 from ..nets.running import frozen, logits_of, of_class, predict
@@ -114,8 +114,8 @@ def naive(
     student, draws = working_copy(model, device), drawing_on(device, generator)
     if neighbors == "ascent":
         with frozen(student):
-            bends = has_second_order_gradient(student, x[:2], y[:2], gradients.gradient, torch.Generator())
-        if not bends:
+            ahead = slopes(student, Ball(x[:2], eps, "linf", (0, 1)), y[:2], gradients.gradient, torch.Generator())
+        if not ahead.stepped.any():
             warnings.warn(
                 "The gradient map does not change with the image to first order, as in every ReLU net: neighbors="
                 "'ascent' is no more than 'random'. Start from nets.with_softplus(model, beta=10).",

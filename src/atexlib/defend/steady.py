@@ -14,11 +14,11 @@ from .registry import defense
 
 SETTINGS: Mapping[str, Any] = {
     "eps": 0.1,
-    "weight": 3.0,
+    "weight": 4.0,
     "fidelity": 0.7,
     "pooling": "average",
     "plain_epochs": 8,
-    "epochs": 4,
+    "epochs": 8,
 }
 
 
@@ -32,7 +32,7 @@ def steady(
     pooling: str | float = "average",
     plain_epochs: int = 8,
     fidelity: float = 0.7,
-    weight: float = 3.0,
+    weight: float = 4.0,
     validation: Examples | None = None,
     batch_size: int = 100,
     lr: float = 1e-3,

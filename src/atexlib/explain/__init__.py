@@ -8,17 +8,30 @@ torch.Size([2, 1, 28, 28])
 
 from .gradients import Target, grad_cam, gradient, gradient_x_input, integrated_gradients, smoothgrad
 from .heatmaps import DEAD, heatmap, is_dead, one_channel, scaled
+from .layers import Reading, reading
 from .lrp import lrp
-from .registry import EXPLAINERS, TRAITS, Explainer, Traits, available, explainer, find, traits
+from .registry import (
+    EXPLAINERS,
+    TRAITS,
+    Explainer,
+    Traits,
+    available,
+    described,
+    explainer,
+    find,
+    traits,
+)
 
 __all__ = [
     "DEAD",
     "EXPLAINERS",
     "TRAITS",
     "Explainer",
+    "Reading",
     "Target",
     "Traits",
     "available",
+    "described",
     "explainer",
     "find",
     "grad_cam",
@@ -29,6 +42,7 @@ __all__ = [
     "is_dead",
     "lrp",
     "one_channel",
+    "reading",
     "scaled",
     "smoothgrad",
     "traits",

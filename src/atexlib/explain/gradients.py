@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from .. import checks
 from ..nets.convolution import FixedWeights, weights_are_fixed
 from ..nets.running import logits_of, that_fit
+from . import layers
 from .registry import explainer
 
 Target = int | Tensor | None
@@ -41,9 +42,8 @@ def gradient(
         model: net that returns logits (B, C).
         x: images (B, C, H, W), floats.
         target: class or classes to explain; the predicted class if None.
-        layer: module, or its name, at whose output the gradient is taken; the image if None. If the next layer works in
-            place, as `ReLU(inplace=True)`, it is the gradient after that one; of a layer that is called several times
-            the last call counts.
+        layer: module, or its name, at whose output the gradient is taken; the image if None. Of a layer that is called
+            several times the last call counts. An output (B, h, w, K) is turned to (B, K, h, w).
         create_graph: keep the graph, so that the map can be differentiated.
 
     Returns:
@@ -58,7 +58,9 @@ def gradient(
     x = _variable(x, create_graph)
     with torch.enable_grad(), _constants(create_graph):
         if layer is not None:
-            return _derivative(*_score_and_output(model, x, target, layer), create_graph)
+            score, output = _score_and_output(model, x, target, layers.name_of(model, layer))
+            slope = _derivative(score, output, create_graph)
+            return layers.reading(model, x, layer).maps(slope) if output.ndim == 4 else slope
         return _derivative(target_logits(logits_of(model, x), target), x, create_graph)
 
 
@@ -87,11 +89,11 @@ def grad_cam(
     target: Target = None,
     *,
     create_graph: bool = False,
-    layer: str | nn.Module | None = None,
+    layer: str | nn.Module | layers.Reading | None = None,
 ) -> Tensor:
     """Grad-CAM: a layer's channels, weighted by their mean gradients, summed and enlarged to the image's size.
 
-    The final ReLU of the paper is left to the caller (`map.relu()`), as all maps here are raw and signed.
+    Transformers' tokens and maps whose channels come last are read as (B, K, h, w). The final ReLU of the paper is left to the caller (`map.relu()`), as all maps here are raw and signed.
 
     >>> import torch
     >>> from atexlib import explain, nets
@@ -104,8 +106,8 @@ def grad_cam(
         x: images (B, C, H, W), floats.
         target: class or classes to explain; the predicted class if None.
         create_graph: keep the graph, so that the map can be differentiated.
-        layer: module, or its name in `model.named_modules()`, whose output (B, K, h, w) is read; the last convolution
-            there if None.
+        layer: module, its name in `model.named_modules()`, or a `Reading` found before; the last feature map on the way
+            to the logits if None, see `layers.reading`.
 
     Returns:
         Raw signed map (B, 1, H, W), bilinear from (h, w).
@@ -114,12 +116,11 @@ def grad_cam(
     """
     checks.batch("x", x)
     x = _variable(x, create_graph)
+    place = layer if isinstance(layer, layers.Reading) else layers.reading(model, x, layer)
     with torch.enable_grad(), _constants(create_graph):
-        score, channels = _score_and_output(model, x, target, layer)
-        if channels.ndim != 4:
-            raise ValueError(f"layer {layer!r} gives no map (B, K, h, w); name a convolution of the net.")
-        weights = _derivative(score, channels, create_graph).mean((2, 3), keepdim=True)
-        cam = (weights * channels).sum(1, keepdim=True)
+        score, output = _score_and_output(model, x, target, place.name)
+        weights = place.maps(_derivative(score, output, create_graph)).mean((2, 3), keepdim=True)
+        cam = (weights * place.maps(output)).sum(1, keepdim=True)
         cam = F.interpolate(cam, size=x.shape[2:], mode="bilinear", align_corners=False)
     return cam if create_graph else cam.detach()
 
@@ -159,36 +160,16 @@ def _derivative(score: Tensor, variable: Tensor, create_graph: bool) -> Tensor:
     return found[0]
 
 
-def _score_and_output(
-    model: nn.Module, x: Tensor, target: Target, layer: str | nn.Module | None
-) -> tuple[Tensor, Tensor]:
+def _score_and_output(model: nn.Module, x: Tensor, target: Target, name: str) -> tuple[Tensor, Tensor]:
     """The targets' logits (B,), and what the layer returned at its last call."""
-    outputs: list[object] = [None]
-    handle = _find_layer(model, layer).register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    try:
+    with layers.outputs_of(model, name) as outputs:
         score = target_logits(logits_of(model, x), target)
-    finally:
-        handle.remove()
-    if not isinstance(outputs[-1], Tensor):
+    if not outputs or not isinstance(outputs[-1], Tensor):
         raise ValueError(
-            f"layer {layer!r} gives no tensor; name one, as a string, that the net calls and that has one output. A "
-            "traced net, such as a softplus copy, calls no containers."
+            f"layer {name!r} gives no tensor; name one that the net calls and that has one output. A traced net calls "
+            "no containers."
         )
     return score, outputs[-1]
-
-
-def _find_layer(model: nn.Module, layer: str | nn.Module | None) -> nn.Module:
-    checks.net("model", model)
-    if isinstance(layer, nn.Module):
-        return layer
-    modules = dict(model.named_modules())
-    if layer is None:
-        convolutions = [module for module in modules.values() if isinstance(module, nn.Conv2d)]
-        if not convolutions:
-            raise ValueError(f"{type(model).__name__} has no nn.Conv2d; name the layer to read, layer=...")
-        return convolutions[-1]
-    checks.one_of("layer", layer, [name for name in modules if name])
-    return modules[layer]
 
 
 @explainer(label="SmoothGrad", signed=False)

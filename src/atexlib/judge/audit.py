@@ -2,6 +2,9 @@
 
 import functools
 import inspect
+import sys
+import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +15,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import checks
-from ..attack.ascent import has_second_order_gradient
 from ..attack.ball import Ball
-from ..attack.inputs import manipulate
+from ..attack.inputs import SEEN, Effort, manipulate
 from ..attack.objectives import OBJECTIVES
-from ..explain.gradients import gradient
-from ..explain.registry import EXPLAINERS, Explainer, find
+from ..explain.layers import resolved
+from ..explain.registry import EXPLAINERS, Explainer, described, find, tried
 from ..maps import alike
 from ..maps.intervals import Interval, bootstrap
 from ..maps.shape import normalize
@@ -25,11 +27,13 @@ from ..nets import running, softplus
 
 MEASURES = ("spearman", "topk", "ssim")
 EXPLAINED = ("gradient", "integrated_gradients", "grad_cam", "lrp")
+SMALL = 64  # pixels of a side up to which integrated gradients, 32 gradients each, are audited unasked
 ATTACKS = ("untargeted", "targeted", "center_mass", "distance")
 NOISE = "random noise"  # the control: a random corner of the ball, no search
 WORST = "worst of all"  # each image at the lowest of all attacks
 FLAT = 1e-5  # maps that span no more of their largest value than this count as constant
 TOP = 16  # top-k looks at one in so many entries of a map
+LONG = 3  # seconds from which on it is said how long an audit will take
 SHOWN = 3  # images with the most fragile maps that are kept for the report
 
 
@@ -60,25 +64,39 @@ class Audit:
     """
 
     table: pd.DataFrame
-    """One row for each explainer and attack, with each measure, the share of kept predictions and the distance."""
+    """One row for each explainer and attack, with each measure, the share of kept predictions, the distance, and how
+    hard was tried: the share of images that could step, and of a change that slopes see."""
     values: dict[tuple[str, str], dict[str, Tensor]]
     """The same image by image, as tensors (N,) for each pair; Spearman and top-k are nan where a map is constant."""
     examples: list[Example]
     """For each explainer the images with the lowest Spearman."""
-    accuracy: Interval
+    efforts: dict[tuple[str, str], Effort]
+    """How hard each attack on each explainer tried; one line each as text."""
+    accuracy: Interval | None
+    """None without labels."""
     settings: dict[str, Any]
     notes: list[str]
     """What could not be audited, and why."""
 
+    def __repr__(self) -> str:
+        """The worst of each explainer, with how hard was tried, a line each."""
+        lines = [f"Audit of {self.settings['net']}, {self.settings['images']} images:"]
+        for name in self.table.index.unique("explainer"):
+            efforts = [effort for pair, effort in self.efforts.items() if pair[0] == name]
+            worst = self.table.loc[(name, WORST)]
+            lines.append(f"Spearman {worst['spearman']} at the worst of {len(efforts)} attacks ({Effort.of(efforts)})")
+        return "\n".join(lines)
 
+
+@checks.derivatives()
 @torch.enable_grad()
 def audit(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     *,
     eps: float = 8 / 255,
-    explainers: Sequence[str] | Mapping[str, Explainer] = EXPLAINED,
+    explainers: Sequence[str] | Mapping[str, Explainer] | None = None,
     attacks: Sequence[str] = ATTACKS,
     steps: int = 50,
     starts: int = 2,
@@ -89,8 +107,9 @@ def audit(
 ) -> Audit:
     """Attack the maps of each explainer by each attack, and measure what is left of them.
 
-    A net with ReLUs is attacked with the second derivatives of its softplus copy, if torch.fx can trace it; where no
-    attack could take a step, a note says so. The net is looked at in eval mode and given back as it was. Whether the
+    A net with ReLUs is attacked with the second derivatives of its softplus copy; where no attack could take a step, or
+    where kinks hide from it how the maps change, the table and a note say so. How long it will take is said first. The
+    net is looked at in eval mode and given back as it was. Whether the
     predictions were kept and the changes stayed in the ball is measured here, by code that did not enforce it. A random
     change of the same size is the control.
 
@@ -106,11 +125,13 @@ def audit(
 
     Args:
         model: net that takes images in [0, 1] and returns logits (B, C); it is used where its weights are.
-        images: images (N, C, H, W) in [0, 1], at least two.
-        labels: their classes (N,), for the accuracy; the predicted classes are explained.
+        images: images (N, C, H, W), float32 or float64, in [0, 1], at least two.
+        labels: their classes (N,), for the accuracy; None where they are not known, or do not count as the net's
+            outputs do. The predicted classes are explained.
         eps: most that a pixel may change.
         explainers: names from `explain.available()`, or a dict of names and functions like those; one that refuses
-            the net is left out, and a note says why.
+            the net is left out, and a note says why. If None: gradient, Grad-CAM, LRP and, for images of at most 64
+            pixels a side, integrated gradients.
         attacks: names from `attack.available()`.
         steps: gradient steps of an attack.
         starts: starts of an attack.
@@ -123,12 +144,16 @@ def audit(
     Raises:
         ValueError: images, labels or a number out of range; an unknown name; no explainer that works.
     """
-    checks.net("model", model)
+    model = running.plain(model)
     checks.batch("images", images, bounds=(0, 1))
-    checks.labels("labels", labels, size=len(images))
+    checks.fine("images", images)
+    if labels is not None:
+        checks.labels("labels", labels, size=len(images))
     checks.count("number of images", len(images), low=2)
     checks.number("eps", eps, open_low=True)
     checks.number("beta", beta, open_low=True)
+    if explainers is None:
+        explainers = [name for name in EXPLAINED if name != "integrated_gradients" or max(images.shape[2:]) <= SMALL]
     known = explainers if isinstance(explainers, Mapping) else EXPLAINERS
     for what, names, allowed in (("explainer", explainers, known), ("attack", attacks, OBJECTIVES)):
         if isinstance(names, str):
@@ -141,39 +166,64 @@ def audit(
         checks.count(what, number)
     generator = checks.generator(generator)
     device = next((parameter.device for parameter in model.parameters()), images.device)
-    images, labels = images.to(device), labels.to(device)
+    images = images.to(device)
+    running.check_steady(model, images)
     logits = running.predict(model, images, batch_size=batch_size)
-    checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
+    if labels is not None:
+        checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
     predicted = logits.argmax(1)
-    twin, notes = _surrogate(model, images[:2], predicted[:2], beta, generator)
+    twin, notes = _surrogate(model, images[:2], beta)
     search: dict[str, Any] = {"eps": eps, "steps": steps, "starts": starts, "surrogate": twin, "generator": generator}
+    efforts: dict[tuple[str, str], Effort] = {}
 
-    def changed_by(attack: str, explainer: Explainer, x: Tensor, k: int) -> Tensor:
+    def changed_by(attack: str, name: str, x: Tensor) -> Tensor:
         if attack == NOISE:
             return Ball(x, eps, "linf", (0.0, 1.0)).corner(generator)
-        return manipulate(model, x, OBJECTIVES[attack](x, k, generator), explainer=explainer, **search).x
+        explainer, k = usable[name]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that no image could step is said in the table and in a note
+            found = manipulate(model, x, OBJECTIVES[attack](x, k, generator), explainer=explainer, **search)
+        before = [efforts[name, attack]] if (name, attack) in efforts else []
+        efforts[name, attack] = Effort.of([*before, found.effort])
+        return found.x
 
     values, examples = {}, []
     with running.frozen(model):  # in eval mode, for the explainers too
         usable, refused = _usable(model, images[:2], chosen, batch_size)
+        if progress:
+            _say_how_long(model if twin is None else twin, usable, images, steps * starts * len(attacks))
         rounds = tqdm([(e, a) for e in usable for a in (NOISE, *attacks)], desc="auditing", disable=not progress)
         for name, attack in rounds:
+            if name not in usable:
+                continue
             rounds.set_postfix_str(f"{name}, {attack}")
             (explainer, k), parts = usable[name], []
-            for x, target in zip(images.split(int(batch_size)), predicted.split(int(batch_size)), strict=True):
-                parts.append(_compared(model, explainer, x, changed_by(attack, explainer, x, k), target, k))
+            try:
+                for x, target in zip(images.split(int(batch_size)), predicted.split(int(batch_size)), strict=True):
+                    parts.append(_compared(model, explainer, x, changed_by(attack, name, x), target, k))
+            except ValueError as error:  # of one explainer, which must not end what is known of the others
+                usable.pop(name)
+                refused.append(f"{name} was left out: {error}")
+                continue
             whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
             examples += _examples(name, attack, images, whole)
             values[name, attack] = {key: whole[key].cpu() for key in (*MEASURES, "kept", "distance")}
+    if not usable:
+        raise ValueError(f"no explainer works on this net: {'; '.join(refused)}")
+    values = {pair: found for pair, found in values.items() if pair[0] in usable}
+    efforts = {pair: effort for pair, effort in efforts.items() if pair[0] in usable}
     for name in usable:
         values[name, WORST] = _worst([values[name, attack] for attack in attacks])
-        notes += _doubts(name, values[name, NOISE]["spearman"], values[name, WORST]["spearman"])
-    rows = {pair: _row(found) for pair, found in sorted(values.items(), key=lambda item: _order(item[0], list(usable)))}
+        whole_effort = Effort.of([efforts[name, attack] for attack in attacks])
+        notes += _doubts(name, values[name, NOISE]["spearman"], values[name, WORST]["spearman"], whole_effort)
+    order = sorted(values, key=lambda pair: _order(pair, list(usable)))
+    rows = {pair: _row(values[pair]) | _tried(pair, efforts) for pair in order}
     return Audit(
         pd.DataFrame.from_dict(rows, orient="index").rename_axis(["explainer", "attack"]),
         values,
         _most_fragile(examples, usable),
-        bootstrap((predicted == labels).double()),
+        efforts,
+        None if labels is None else bootstrap((predicted.cpu() == labels.cpu()).double()),
         {
             "net": type(model).__name__,
             "images": len(images),
@@ -181,6 +231,7 @@ def audit(
             "steps": steps,
             "starts": starts,
             "top-k": f"one in {TOP} entries of a map",
+            "explained": ", ".join(described(explainer) for explainer, _ in usable.values()),
         },
         notes + refused,
     )
@@ -191,49 +242,76 @@ def _usable(
 ) -> tuple[dict[str, tuple[Explainer, int]], list[str]]:
     """The explainers that accept the net, each with the k of its top-k; and why the others do not."""
     usable, notes = {}, []
+    target = running.predict(model, x).argmax(1)
     for name, explainer in chosen.items():
         if "chunk" in inspect.signature(explainer).parameters:  # copies in the net at once: no more than images
             explainer = functools.partial(explainer, chunk=batch_size)
         try:
-            usable[name] = explainer, max(1, explainer(model, x)[0].numel() // TOP)
+            explainer = resolved(explainer, model, x)
+            usable[name] = explainer, max(1, tried(explainer, model, x, target)[0].numel() // TOP)
         except ValueError as error:
             notes.append(f"{name} was left out: {error}")
+        except Exception as error:  # an explainer of one's own may fail in any way, and must not end the audit
+            notes.append(f"{name} was left out: it failed with {type(error).__name__} ({error}).")
     if not usable:
         raise ValueError(f"no explainer works on this net: {'; '.join(notes)}")
     return usable, notes
 
 
-def _surrogate(
-    model: nn.Module, x: Tensor, target: Tensor, beta: float, generator: torch.Generator
-) -> tuple[nn.Module | None, list[str]]:
+def _say_how_long(guide: nn.Module, usable: Mapping[str, tuple[Explainer, int]], images: Tensor, steps: int) -> None:
+    """Time one step of an attack on each explainer, and say aloud how long all of them will take if that is long."""
+    x, seconds = images[:2], 0.0
+    with running.frozen(guide), checks.trusted(), torch.no_grad():
+        target = running.logits_of(guide, x).argmax(1)
+    for explainer, _ in usable.values():
+        start = time.perf_counter()
+        with running.frozen(guide), checks.trusted():
+            z = x.detach().requires_grad_()
+            maps = explainer(guide, z, target, create_graph=True)
+            if maps.requires_grad:
+                torch.autograd.grad(maps.square().sum(), z, allow_unused=True)
+        seconds += (time.perf_counter() - start) / len(x) * len(images) * steps
+    if seconds > LONG:
+        told = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        told = told if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        tqdm.write(f"auditing {', '.join(usable)} will take about {told}", file=sys.stderr)
+
+
+def _surrogate(model: nn.Module, x: Tensor, beta: float) -> tuple[nn.Module | None, list[str]]:
     """The softplus copy of a net with ReLUs, None for a net without any or without a copy; and notes."""
-    twin, notes, why = None, [], "no softplus copy differs from it (LeakyReLU, PReLU and Hardtanh have none)."
     try:
         twin = softplus.with_softplus(model, beta)
-        if torch.equal(running.predict(twin, x), running.predict(model, x)):
-            twin = None
     except ValueError as error:
-        why = str(error)
-        notes = [f"The attacks followed the net's own gradients, which mislead if it holds ReLU units: {why}"]
-    guide = model if twin is None else twin
-    with running.frozen(guide):
-        bends = has_second_order_gradient(guide, x, target, gradient, generator)
-    if not bends:
-        return None, [f"The attacks were WEAK, and high numbers mean nothing: the maps' gradients are zero, and {why}"]
-    if twin is not None:
-        return twin, [f"The attacks were guided by a softplus copy, beta {beta:g}."]
-    return None, notes
+        return None, [f"The attacks followed the net's own gradients, which mislead if it holds ReLU units: {error}"]
+    if torch.equal(running.predict(twin, x), running.predict(model, x)):
+        return None, []
+    return twin, [f"The attacks were guided by a softplus copy, beta {beta:g}."]
 
 
-def _doubts(name: str, noise: Tensor, worst: Tensor) -> list[str]:
-    """What speaks against an explainer's numbers, from each image's Spearman under noise and at the worst."""
+def _doubts(name: str, noise: Tensor, worst: Tensor, effort: Effort) -> list[str]:
+    """What speaks against an explainer's numbers: each image's Spearman under noise and at the worst, and the effort."""
     notes, constant = [], int(worst.isnan().sum())
     if constant > len(worst) / 2:
         counted = f"{name}: {constant} of {len(worst)} maps are constant, so their entries have no order."
         notes.append(f"{counted} Grad-CAM is constant where the layer that it reads gives 1 x 1 values.")
+    if effort.stepped < effort.images:
+        share = f"{effort.images - effort.stepped} of {effort.images} attacks could take no step ({effort.why})"
+        notes.append(f"{name}: the attacks were WEAK, and high numbers mean nothing: {share}.")
+    elif effort.seen < SEEN:
+        seen = f"slopes see {100 * effort.seen:.0f} % of how its maps change, the rest are jumps at kinks that are left"
+        notes.append(f"{name}: {seen}, as of max-pooling; a search that does not follow slopes may find more.")
     if worst.nanmean() > noise.nanmean():
         notes.append(f"{name}: random noise moved the maps further than the attacks, so these were WEAK.")
     return notes
+
+
+def _tried(pair: tuple[str, str], efforts: Mapping[tuple[str, str], Effort]) -> dict[str, float]:
+    """How hard an attack, or all of them together, tried; noise tries nothing."""
+    own = [effort for (name, attack), effort in efforts.items() if name == pair[0] and pair[1] in (attack, WORST)]
+    if not own:
+        return {"could step": float("nan"), "slopes see": float("nan")}
+    effort = Effort.of(own)
+    return {"could step": effort.stepped / effort.images, "slopes see": effort.seen}
 
 
 def _compared(
@@ -246,7 +324,9 @@ def _compared(
     return {
         "spearman": alike.spearman(a, b).masked_fill(flat, torch.nan),
         "topk": alike.topk_intersection(a, b, k).masked_fill(flat, torch.nan),
-        "ssim": alike.ssim(a, b, data_range=1.0),
+        "ssim": alike.ssim(a, b, data_range=1.0)
+        if min(a.shape[2:]) >= alike.WINDOW
+        else a.new_full((len(a),), torch.nan),
         "kept": running.predict(model, z).argmax(1) == target,
         "distance": (z - x).abs().amax((1, 2, 3)),
         "clean_map": clean,

@@ -54,13 +54,16 @@ def summary(audit: Audit) -> list[str]:
     said = ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in audit.settings.items()
     )
-    lines = [f"Audited: {said}.", f"Accuracy on these images: {audit.accuracy}."]
+    lines = [f"Audited: {said}."]
+    if audit.accuracy is not None:
+        lines.append(f"Accuracy on these images: {audit.accuracy}.")
     for name in audit.table.index.unique("explainer"):
         row = audit.table.loc[(name, WORST)]
         lines.append(
             f"{name}: under the worst attack Spearman {row['spearman']}, top-k {row['topk']}; "
             f"under random noise Spearman {audit.table.loc[(name, NOISE), 'spearman']}."
         )
+    lines += [f"Tried: {effort}." for effort in audit.efforts.values()]
     return [*lines, *audit.notes]
 
 

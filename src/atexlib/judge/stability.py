@@ -1,5 +1,6 @@
 """How far can an explanation move? On average over a neighbourhood, and at worst up to a positive scale."""
 
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,10 @@ from tqdm import tqdm
 from .. import checks
 from ..attack.ascent import ascend, check_effort
 from ..attack.ball import Ball
+from ..attack.kinks import no_step
+from ..explain.layers import resolved
 from ..explain.registry import Explainer, find
-from ..nets.running import frozen, logits_of
+from ..nets.running import check_steady, frozen, logits_of, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class Stability:
     """Divided by the L2 norm of the clean map (B,); nan or inf where that map is zero."""
 
 
+@checks.derivatives()
 def average_case(
     model: nn.Module,
     x: Tensor,
@@ -72,9 +76,11 @@ def average_case(
     """
     checks.number("radius", radius)
     checks.count("samples", samples)
-    explainer = find(explainer)
+    model, explainer = plain(model), find(explainer)
     ball = _ball(x, radius, "linf", bounds)
     generator = checks.generator(generator)
+    check_steady(model, x)
+    explainer = resolved(explainer, model, x)
     with frozen(model):
         target = _predicted(model, ball.center)
         clean = explainer(model, ball.center, target)
@@ -85,6 +91,7 @@ def average_case(
     return _stability(total / samples, clean)
 
 
+@checks.derivatives()
 def max_min(model: nn.Module, x: Tensor, *, eps: float, **options: Any) -> Stability:
     """Worst case up to scale, the scale chosen after the shift: max over Dx of min over gamma > 0.
 
@@ -110,6 +117,7 @@ def max_min(model: nn.Module, x: Tensor, *, eps: float, **options: Any) -> Stabi
     return _worst_case(model, x, eps=eps, rounds=0, **options)
 
 
+@checks.derivatives()
 def min_max(model: nn.Module, x: Tensor, *, eps: float, rounds: int = 4, **options: Any) -> Stability:
     """Worst case up to scale as printed: min over gamma > 0 of max over Dx, one gamma for all shifts.
 
@@ -152,18 +160,19 @@ def _worst_case(
     progress: bool = False,
 ) -> Stability:
     check_effort(eps=eps, norm=norm, steps=steps, starts=starts)
-    explainer = find(explainer)
-    if surrogate is not None:
-        checks.net("surrogate", surrogate)
+    model, explainer = plain(model), find(explainer)
+    surrogate = None if surrogate is None else plain(surrogate, name="surrogate")
     ball = _ball(x, eps, norm, bounds)
     generator = checks.generator(generator)
+    check_steady(model, x)
+    explainer = resolved(explainer, model, x)
     with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():
         target = _predicted(model, ball.center)
         clean = explainer(model, ball.center, target)
 
         def worst(gamma: Tensor | None) -> Tensor:
             """The map that is farthest from gamma times the clean one (from all multiples of it if None)."""
-            found, _ = ascend(
+            found, _, ahead = ascend(
                 model,
                 target,
                 lambda maps: _residual(maps, clean, gamma),
@@ -175,6 +184,8 @@ def _worst_case(
                 generator=generator,
                 progress=progress,
             )
+            if not ahead.stepped.any():
+                warnings.warn(no_step(ahead.why), stacklevel=5)  # `max_min` is wrapped
             return explainer(model, found, target)
 
         if rounds == 0:
@@ -229,6 +240,7 @@ def _stability(value: Tensor, clean: Tensor) -> Stability:
 def _ball(x: Tensor, eps: float, norm: str, bounds: tuple[float, float]) -> Ball:
     checks.interval("bounds", bounds)
     checks.batch("x", x, bounds=bounds)
+    checks.fine("x", x)
     return Ball(x.detach(), eps, norm, bounds)
 
 

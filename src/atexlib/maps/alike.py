@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import checks
-from .shape import topk_mask, topk_places
+from .shape import at_least_float32, topk_mask, topk_places
 
 LEAST_SPAN = 0.1  # of a range of 1 that maps must use
 WINDOW = 7  # side of the windows of SSIM
@@ -36,10 +36,10 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
     Source: Spearman 1904.
     """
-    _check(a, b)
+    a, b = _check(a, b)
     ranks = average_ranks(torch.cat([a.detach(), b.detach()]).flatten(1))
     ranks -= (ranks.shape[1] + 1) / 2  # the mean rank, ties or not
-    first, second = ranks.double().chunk(2)
+    first, second = _exact(ranks).chunk(2)
     lengths = first.square().sum(1) * second.square().sum(1)  # 0 for a constant map: 0 / 0 = nan
     return ((first * second).sum(1) / lengths.sqrt()).clamp(-1, 1)
 
@@ -106,7 +106,7 @@ def kendall(a: Tensor, b: Tensor) -> Tensor:
 
     Source: Kendall 1945. Discordant pairs are counted one binary digit of the ranks at a time, in O(N log N).
     """
-    _check(a, b)
+    a, b = _check(a, b)
     first, second = (_dense_ranks(maps.detach().flatten(1)) for maps in (a, b))
     size = first.shape[1]
     both = (first * (size + 1) + second).argsort(1)  # by a, among its ties by b: pairs that a ties are no inversions
@@ -124,7 +124,7 @@ def kendall(a: Tensor, b: Tensor) -> Tensor:
     pairs = size * (size - 1) // 2
     tied_a, tied_b, tied_both = (_tied_pairs(v) for v in (first, second, first * (size + 1) + second))
     concordant_less = pairs - tied_a - tied_b + tied_both - 2 * discordant
-    return (concordant_less / ((pairs - tied_a).double() * (pairs - tied_b).double()).sqrt()).clamp(-1, 1)
+    return (concordant_less / (_exact(pairs - tied_a) * _exact(pairs - tied_b)).sqrt()).clamp(-1, 1)
 
 
 def _dense_ranks(values: Tensor) -> Tensor:
@@ -163,9 +163,9 @@ def topk_intersection(a: Tensor, b: Tensor, k: int = 50) -> Tensor:
 
     Source: Ghorbani et al. 2019; Tang et al. 2022, section 5.
     """
-    _check(a, b)
+    a, b = _check(a, b)
     checks.count("k", k, high=a[0].numel())
-    return topk_mask(b, k).flatten(1).gather(1, topk_places(a, k)).sum(1).double() / k
+    return _exact(topk_mask(b, k).flatten(1).gather(1, topk_places(a, k)).sum(1)) / k
 
 
 def lens_topk(a: Tensor, b: Tensor, k: int = 50, *, window: int = 1) -> Tensor:
@@ -191,11 +191,11 @@ def lens_topk(a: Tensor, b: Tensor, k: int = 50, *, window: int = 1) -> Tensor:
 
     Source: Kamath et al. 2024 (LENS-recall@k; their window for small images is 1).
     """
-    _check(a, b)
+    a, b = _check(a, b)
     checks.count("k", k, high=a[0].numel())
     checks.count("window", window, low=0)
     near = F.max_pool2d(topk_mask(b, k).float(), 2 * window + 1, stride=1, padding=window)
-    return near.flatten(1).gather(1, topk_places(a, k)).sum(1).double() / k
+    return _exact(near.flatten(1).gather(1, topk_places(a, k)).sum(1)) / k
 
 
 def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
@@ -221,7 +221,7 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
 
     Source: Wang et al. 2004; the conventions of scikit-image's `structural_similarity`.
     """
-    _check(a, b)
+    a, b = _check(a, b)
     if data_range is None:
         data_range = 1.0
         span = (torch.maximum(a.max(), b.max()) - torch.minimum(a.min(), b.min())).item()
@@ -233,7 +233,7 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
     checks.number("data_range", data_range, open_low=True)
     if min(a.shape[2:]) < WINDOW:
         raise ValueError(f"the maps are {tuple(a.shape[2:])} pixels; SSIM needs at least {WINDOW} x {WINDOW}.")
-    a, b = a.detach().double(), b.detach().double()  # variances are differences of near numbers: float32 loses them
+    a, b = _exact(a.detach()), _exact(b.detach())  # variances are differences of near numbers: float32 loses them
     moments = _window_mean(torch.stack([a, b, a * b, a * a + b * b]))
     mean_a, mean_b, product, squares = moments
     means, mean_squares = 2 * mean_a * mean_b, mean_a**2 + mean_b**2
@@ -255,9 +255,14 @@ def _window_mean(maps: Tensor) -> Tensor:
     return maps.div_(WINDOW**2)
 
 
-def _check(a: Tensor, b: Tensor) -> None:
+def _exact(values: Tensor) -> Tensor:
+    """The values in float64, on a CPU unless they are on a GPU that has such numbers."""
+    return (values if values.is_cuda else values.cpu()).double()
+
+
+def _check(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The two maps, in float32 at least."""
     checks.batch("a", a)
     checks.batch("b", b)
     checks.same_shape("a", a, "b", b)
-    if torch.bfloat16 in (a.dtype, b.dtype):  # NumPy has no such numbers
-        raise ValueError("a or b has dtype torch.bfloat16; pass a.float() and b.float().")
+    return at_least_float32(a), at_least_float32(b)

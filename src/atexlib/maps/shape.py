@@ -13,6 +13,7 @@ def normalize(maps: Tensor, *, by: str = "max") -> Tensor:
     """Absolute values of maps (B, C, H, W), divided per image by their largest (`max`) or by their sum (`l1`).
 
     With `l1` an entry is the relative importance `|phi_t| / ||phi||_1` of Tang et al. 2022. A map of zeros stays zeros.
+    Of maps in half precision, whose sums overflow and whose small values vanish, the result is float32.
 
     >>> import torch
     >>> from atexlib import maps
@@ -22,9 +23,14 @@ def normalize(maps: Tensor, *, by: str = "max") -> Tensor:
     """
     checks.one_of("by", by, ("max", "l1"))
     checks.four_axes("maps", maps)
-    size = maps.abs()
+    size = at_least_float32(maps).abs()
     total = size.amax((1, 2, 3), keepdim=True) if by == "max" else size.sum((1, 2, 3), keepdim=True)
-    return size / total.clamp_min(torch.finfo(maps.dtype).tiny)
+    return size / total.clamp_min(torch.finfo(size.dtype).tiny)
+
+
+def at_least_float32(maps: Tensor) -> Tensor:
+    """Maps in half precision as float32, all others as they are: constants and sums are right from there on."""
+    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 
 def center_of_mass(maps: Tensor) -> Tensor:
@@ -38,8 +44,8 @@ def center_of_mass(maps: Tensor) -> Tensor:
     tensor([[2., 1.]])
     """
     mass = normalize(maps, by="l1").sum(1)
-    rows = torch.arange(maps.shape[2], dtype=maps.dtype, device=maps.device)
-    columns = torch.arange(maps.shape[3], dtype=maps.dtype, device=maps.device)
+    rows = torch.arange(maps.shape[2], dtype=mass.dtype, device=maps.device)
+    columns = torch.arange(maps.shape[3], dtype=mass.dtype, device=maps.device)
     return torch.stack([mass.sum(2) @ rows, mass.sum(1) @ columns], dim=1)
 
 

@@ -9,7 +9,7 @@ torch.Size([2, 10])
 from .convnet import ConvNet, with_beta
 from .families import LAYERS, MODELS, small
 from .pooling import SmoothMaxPool2d, with_pooling
-from .running import accuracy, evaluating, frozen, logits_of, of_class, predict
+from .running import accuracy, evaluating, frozen, logits_of, of_class, plain, predict
 from .softplus import SoftplusReLU6, with_softplus
 from .training import Fitted, fit
 
@@ -26,6 +26,7 @@ __all__ = [
     "frozen",
     "logits_of",
     "of_class",
+    "plain",
     "predict",
     "small",
     "with_beta",

@@ -1,7 +1,10 @@
 """The one place through which nets are called: in eval mode, frozen, batch by batch."""
 
+import itertools
+import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +15,58 @@ from .convolution import FixedWeights
 
 PIXELS = 204_800  # of the images in a net at once on a CPU: 261 images of 28 x 28
 BYTES = 2**14  # of a GPU's memory for a pixel
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+STEADY = 1e-3  # of the largest logit, by which rounding may move one
+
+
+def plain(model: nn.Module, *, name: str = "model") -> nn.Module:
+    """The net itself, out of what `torch.compile` or `nn.DataParallel` put around it.
+
+    >>> from torch import nn
+    >>> from atexlib import nets
+    >>> net = nets.ConvNet()
+    >>> nets.plain(nn.DataParallel(net)) is net
+    True
+
+    Raises:
+        ValueError: what is no net; a net that holds parts made by torch.jit, in which no hook can read.
+    """
+    checks.net(name, model)
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
+        model = getattr(model, "_orig_mod", None) or model.module
+    for part, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"the part {part!r} of the {name}" if part else f"the {name}"
+            raise ValueError(
+                f"{where} was made by torch.jit, which nothing can look into; pass the net it was made of."
+            )
+    return model
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """Logits (B, C) of images (B, C, H, W), at least two an image; a ValueError if the model returns anything else.
+    """Logits (B, C) of images (B, C, H, W), at least two an image: the place through which every net is called.
 
-    An object that holds them as `logits`, as those of Hugging Face do, will do.
+    An object that holds them as `logits`, as those of Hugging Face do, will do. The net may write on what it is given.
 
     >>> import torch
     >>> from atexlib import nets
     >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8)
     >>> nets.logits_of(net, x).shape
     torch.Size([2, 10])
+
+    Raises:
+        ValueError: images that the net cannot take; what is no logits (B, C), is not finite, or is probabilities.
     """
     checks.net("model", model)
+    given = x if x.requires_grad and torch.is_grad_enabled() else x.clone()
     with checks.takes(model, x), sdpa_kernel(SDPBackend.MATH):  # the kind of attention that has second derivatives
-        logits = model(x)
+        logits = model(given)
+    if isinstance(logits, tuple):  # before `.logits`, which such a tuple may have too
+        raise ValueError(
+            f"the model returned {type(logits).__name__} for {len(x)} images; it must return logits (B, C) alone. "
+            "GoogLeNet and Inception have auxiliary outputs in train mode: build them with aux_logits=False, or set "
+            "net.aux_logits = False."
+        )
     logits = getattr(logits, "logits", logits)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -37,15 +76,22 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
             "the model returned one logit an image; a map explains one class against others, so return two: "
             "torch.cat([-z, z], 1)."
         )
+    checks.logits(logits.detach())
     return logits
+
+
+_LOCK = threading.RLock()
+_HELD: "weakref.WeakKeyDictionary[nn.Module, list]" = weakref.WeakKeyDictionary()  # by how many, and its own mode
+_TF32: list[bool] = []  # what was set before, once for each that wants it off
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """Put `model` in eval mode, and give each of its modules its own mode back afterwards, also after an error.
 
-    On a GPU convolutions use full float32 precision meanwhile: with TF32 a small change of an image would be lost in
-    rounding, and maps and labels be judged at ten bits.
+    Several may look at one net at once, from several threads: the last one gives the modes back. Autocast is off
+    meanwhile, and compiled parts run as they were written. On a GPU convolutions use full float32 precision: with TF32
+    a small change of an image would be lost in rounding, and maps and labels be judged at ten bits.
 
     >>> import torch
     >>> from atexlib import nets
@@ -54,17 +100,89 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     ...     inside = net.training
     >>> inside, net.training
     (False, True)
+
+    Raises:
+        ValueError: what is no net; batch norm that in eval mode, too, lets the images of a batch change each other.
     """
     checks.net("model", model)
-    modes = [(module, module.training) for module in model.modules()]
-    tf32 = torch.backends.cudnn.allow_tf32
-    try:
-        torch.backends.cudnn.allow_tf32 = False
-        yield model.eval()
-    finally:
-        torch.backends.cudnn.allow_tf32 = tf32
+    modules = list(model.modules())
+    _check_norms(model)
+    with ExitStack() as stack:
+        _hold(model, modules)
+        stack.callback(_release, modules)
+        for kind in {"cpu", *(weight.device.type for weight in itertools.islice(model.parameters(), 1))}:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) for module in modules):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield model
+
+
+def _hold(model: nn.Module, modules: list[nn.Module]) -> None:
+    with _LOCK:
+        modes = [(module, module.training) for module in modules]
+        if model.training or any(mode for _, mode in modes):
+            model.eval()
         for module, mode in modes:
-            module.training = mode
+            _HELD.setdefault(module, [0, mode])[0] += 1
+        _TF32.append(torch.backends.cudnn.allow_tf32)
+        torch.backends.cudnn.allow_tf32 = False
+
+
+def _release(modules: list[nn.Module]) -> None:
+    with _LOCK:
+        before = _TF32.pop()
+        if not _TF32:
+            torch.backends.cudnn.allow_tf32 = before
+        for module in modules:
+            held = _HELD[module]
+            held[0] -= 1
+            if not held[0]:
+                module.training = held[1]
+                del _HELD[module]
+
+
+def _check_norms(model: nn.Module) -> None:
+    """Raise where batch norm has no statistics of its own, so that it takes those of the batch in eval mode too."""
+    for name, module in model.named_modules():
+        if isinstance(module, NORMS) and module.running_mean is None:
+            raise ValueError(
+                f"layer {name!r} ({type(module).__name__}) normalises by the statistics of the batch, in eval mode too, "
+                "so each image changes its neighbours' maps; build it with track_running_stats=True."
+            )
+
+
+@torch.no_grad()
+def check_steady(model: nn.Module, x: Tensor) -> None:
+    """Raise unless a net says the same of an image when asked twice, and alone as among others.
+
+    >>> import torch
+    >>> from atexlib.nets import running
+    >>> running.check_steady(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)), torch.rand(2, 1, 2, 2))
+
+    Args:
+        model: net that returns logits (B, C).
+        x: images (B, C, H, W); two of them are looked at.
+
+    Raises:
+        ValueError: logits that are random, or that depend on the other images of a batch.
+    """
+    if checks.is_trusted():
+        return
+    few = x[:2] if len(x) > 1 else torch.cat([x, x.flip(-1)])
+    with frozen(model):
+        first, again, alone = logits_of(model, few), logits_of(model, few), logits_of(model, few[:1])
+    allowed = max(STEADY, 64 * torch.finfo(first.dtype).eps) * (1 + first.abs().max())
+    if (again - first).abs().max() > allowed:
+        raise ValueError(
+            f"{type(model).__name__} returns other logits when it is asked again, in eval mode: it draws random numbers. "
+            "Let its dropout heed the mode, F.dropout(x, p, training=self.training)."
+        )
+    if (alone - first[:1]).abs().max() > allowed:
+        raise ValueError(
+            f"{type(model).__name__} returns other logits for an image alone than among others, in eval mode: it uses "
+            "the statistics of the batch. Let it look at one image at a time."
+        )
 
 
 @contextmanager
@@ -99,7 +217,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
     checks.labels("labels", labels, size=len(images))
     logits = predict(model, images, batch_size=batch_size)
     checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
-    return (logits.argmax(1) == labels.to(logits.device)).double().mean().item()
+    return int((logits.argmax(1) == labels.to(logits.device)).sum()) / len(labels)
 
 
 @torch.no_grad()
@@ -120,9 +238,9 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int | None = None) 
     checks.net("model", model)
     device = next(model.parameters(), images).device
     batches = images.split(int(batch_size or that_fit(images, device)))
-    with frozen(model):
-        # A copy of each batch: some nets write on the images that they are given.
-        logits = torch.cat([logits_of(model, batch.to(device, copy=True)) for batch in batches])
+    model = plain(model)
+    with frozen(model), checks.trusted():  # all logits are looked at together, so that the error can number the images
+        logits = torch.cat([logits_of(model, batch.to(device)) for batch in batches])
     checks.logits(logits)
     return logits
 

@@ -1,13 +1,19 @@
-"""Softplus units in place of every ReLU of any net: beta-smoothing."""
+"""Softplus units in place of every ReLU of any net, however it is written: beta-smoothing."""
 
 import copy
-import operator
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
 from .. import checks
+from .running import plain
+
+WIDE = 20  # widths 1 / beta of a kink: a clamp between nearer bounds is a guard, and stays
 
 
 class SoftplusReLU6(nn.Module):
@@ -19,21 +25,40 @@ class SoftplusReLU6(nn.Module):
     tensor([0., 3., 6.])
     """
 
-    def __init__(self, beta: float) -> None:
+    def __init__(self, beta: float, inplace: bool = False) -> None:
         super().__init__()
-        self.beta = beta
+        self.beta, self.inplace = beta, inplace
 
     def forward(self, x: Tensor) -> Tensor:
         """Values in (0, 6), of x's shape."""
-        return F.softplus(x, self.beta) - F.softplus(x - 6, self.beta)
+        value = _between(x.clone() if self.inplace else x, 0, 6, beta=self.beta)
+        return x.copy_(value) if self.inplace else value
+
+
+class InPlaceSoftplus(nn.Softplus):
+    """Softplus that writes on its input, as `nn.ReLU(inplace=True)` does: some nets read what was written there.
+
+    >>> import torch
+    >>> from atexlib.nets.softplus import InPlaceSoftplus
+    >>> x = torch.tensor([-9.0, 9.0])
+    >>> InPlaceSoftplus(beta=20)(x) is x, x.round()
+    (True, tensor([0., 9.]))
+    """
+
+    inplace = True
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input, on which softplus of it has been written."""
+        return input.copy_(super().forward(input.clone()))
 
 
 def with_softplus(model: nn.Module, beta: float) -> nn.Module:
-    """A copy of `model` with softplus(beta) in place of every ReLU and ReLU6; the original stays untouched.
+    """A copy of `model` with softplus(beta) in place of every ReLU; the original stays untouched.
 
-    Modules are swapped on the copy. Functional ReLUs (`F.relu(x)`, `torch.relu(x)`, `x.relu_()`) are found by tracing
-    the copy with `torch.fx`; only where there are some is the copy a `torch.fx.GraphModule`. Parameters keep their
-    names.
+    `nn.ReLU` and `nn.ReLU6` become modules. All other spellings are exchanged while the copy runs: `F.relu`,
+    `x.relu_()`, `x.clamp(min=0)`, `torch.maximum(x, zeros)`, and what has the same kinks: leaky ReLUs, PReLU, Hardtanh,
+    Hardswish, Hardsigmoid. What bends nowhere between its kinks in another way, as max-pooling or `abs`, stays.
+    Parameters keep their names.
 
     >>> from torch import nn
     >>> from atexlib import nets
@@ -41,82 +66,174 @@ def with_softplus(model: nn.Module, beta: float) -> nn.Module:
     Softplus(beta=10, threshold=20.0)
 
     Args:
-        model: any net; what contains functional ReLUs must be traceable.
+        model: any net.
         beta: sharpness of softplus(z) = log(1 + exp(beta z)) / beta, above 0; large is near to ReLU.
 
     Raises:
-        ValueError: beta not above 0; a net that cannot be traced, so that functional ReLUs might be hidden in it.
+        ValueError: beta not above 0; a net that cannot be copied, or parts of which were made by torch.jit.
 
     Source: Dombrowski et al. 2019, beta-smoothing.
     """
     checks.net("model", model)
     checks.number("beta", beta, open_low=True)
     try:
-        twin = copy.deepcopy(model)
+        twin = copy.deepcopy(plain(model))
     except RuntimeError as error:  # as torch raises where a module keeps a tensor that has a graph
         raise ValueError(
             f"{type(model).__name__} cannot be copied ({error}); let its forward keep no tensors on the module."
         ) from error
     for parent in list(twin.modules()):
         for name, child in parent._modules.items():  # named_children leaves out the second use of one unit
-            if isinstance(child, nn.ReLU | nn.ReLU6):
-                setattr(parent, name, unit(beta) if isinstance(child, nn.ReLU) else SoftplusReLU6(beta))
-    if isinstance(twin, nn.ReLU | nn.ReLU6):
-        return unit(beta) if isinstance(twin, nn.ReLU) else SoftplusReLU6(beta)
-    try:
-        graph = _Tracer().trace(twin)
-    except Exception as error:  # tracing runs the net's own code, which may fail in any way
-        raise ValueError(
-            f"{type(model).__name__} cannot be traced ({error}), so functional ReLUs may be hidden in it. Write its "
-            "ReLUs as nn.ReLU modules in a net without data-dependent control flow."
-        ) from error
-    return _without_functional_relus(model, twin, graph, beta)
-
-
-_FUNCTIONAL = {F.relu: 0, F.relu_: 0, torch.relu: 0, torch.relu_: 0, F.relu6: 6}
-_METHODS = {"relu": 0, "relu_": 0}
-_IN_PLACE = {F.relu_, torch.relu_, "relu_"}
-
-
-class _Tracer(fx.Tracer):
-    """Stops at softplus units; torch.fx already stops at every other layer of torch.nn."""
-
-    def is_leaf_module(self, m: nn.Module, qualname: str) -> bool:
-        return isinstance(m, SoftplusReLU6) or super().is_leaf_module(m, qualname)
-
-
-def _without_functional_relus(model: nn.Module, twin: nn.Module, graph: fx.Graph, beta: float) -> nn.Module:
-    """The twin of a model, with softplus in place of functional ReLUs too, and of what ReLUs do in place."""
-    found = False
-    order = {node: place for place, node in enumerate(graph.nodes)}
-
-    def hand_on(node: fx.Node, value: fx.Node, new: fx.Node) -> bool:
-        """Where what comes after a unit that works in place reads the unit's input: let it read the output instead."""
-        return bool(value.replace_all_uses_with(new, lambda user: order.get(user, -1) > order[node]))
-
-    for node in list(graph.nodes):
-        unit = model.get_submodule(node.target) if node.op == "call_module" else None
-        if isinstance(unit, nn.ReLU | nn.ReLU6) and unit.inplace:
-            found |= hand_on(node, node.args[0], node)
-        cap = _FUNCTIONAL.get(node.target) if node.op == "call_function" else None
-        if node.op == "call_method":
-            cap = _METHODS.get(node.target)
-        if cap is None:
-            continue
-        found = True
-        value = node.args[0] if node.args else node.kwargs["input"]
-        with graph.inserting_before(node):
-            smooth = graph.call_function(F.softplus, (value, beta))
-            if cap:
-                shifted = graph.call_function(F.softplus, (graph.call_function(operator.sub, (value, cap)), beta))
-                smooth = graph.call_function(operator.sub, (smooth, shifted))
-        node.replace_all_uses_with(smooth)
-        if node.target in _IN_PLACE or node.kwargs.get("inplace", len(node.args) > 1 and node.args[1]):
-            hand_on(node, value, smooth)
-        graph.erase_node(node)
-    return fx.GraphModule(twin, graph, type(twin).__name__) if found else twin
+            if child is not None:
+                parent._modules[name] = _unit(child, beta)
+    if _unit(twin, beta) is not twin:
+        return _unit(twin, beta)
+    twin.__class__ = _softened(type(twin), beta)
+    return twin
 
 
 def unit(beta: float | None) -> nn.Module:
     """A softplus unit, or for None a ReLU."""
     return nn.ReLU() if beta is None else nn.Softplus(beta)
+
+
+def _unit(module: nn.Module, beta: float) -> nn.Module:
+    """The smooth counterpart of a unit; of what is no unit, itself."""
+    if isinstance(module, nn.ReLU):
+        return InPlaceSoftplus(beta) if module.inplace else unit(beta)
+    if isinstance(module, nn.ReLU6):
+        return SoftplusReLU6(beta, module.inplace)
+    if isinstance(module, KINKED) and not isinstance(module, _Softened):
+        module.__class__ = _softened(type(module), beta)
+    return module
+
+
+# Leaf modules of torch.fx, in whose stead a tracer would not see what runs inside.
+KINKED = (nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Threshold)
+
+
+class _Softened:
+    """What the classes of softened modules have in common."""
+
+
+def _softened(kind: type[nn.Module], beta: float) -> type[nn.Module]:
+    """The same class of module, whose forward runs with smooth units."""
+
+    @functools.wraps(kind.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with _Smooth(beta):
+            return kind.forward(self, *args, **kwargs)
+
+    return type(kind.__name__, (_Softened, kind), {"forward": forward, "__module__": kind.__module__})
+
+
+class _Smooth(TorchFunctionMode):
+    """While this is entered, every function with the kink of a ReLU is exchanged for its smooth counterpart."""
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def __torch_function__(
+        self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call `func`, or what is smooth in its place; in place where `func` is."""
+        kwargs = dict(kwargs or {})
+        smooth = _COUNTERPARTS.get(func)
+        x = args[0] if args else kwargs.get("input")
+        if smooth is None or not isinstance(x, Tensor | fx.Proxy):
+            return func(*args, **kwargs)
+        given = kwargs if args else {name: value for name, value in kwargs.items() if name != "input"}
+        in_place = given.pop("inplace", False) or func in _IN_PLACE
+        given.pop("training", None)
+        if func in _TAKE_INPLACE and len(args) > _TAKE_INPLACE[func]:
+            in_place, args = args[_TAKE_INPLACE[func]], args[: _TAKE_INPLACE[func]]
+        writes = in_place and isinstance(x, Tensor)
+        value = smooth(x.clone() if writes else x, *args[1:], beta=self.beta, **given)
+        if value is None:
+            return func(*args, **kwargs)
+        return x.copy_(value) if writes else value
+
+
+def _relu(x: Any, *, beta: float) -> Any:
+    return F.softplus(x, beta)
+
+
+def _between(x: Any, low: float, high: float, *, beta: float) -> Any:
+    return low + F.softplus(x - low, beta) - F.softplus(x - high, beta)
+
+
+def _hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, *, beta: float) -> Any:
+    return _between(x, min_val, max_val, beta=beta)
+
+
+def _clamp(x: Any, min: Any = None, max: Any = None, *, beta: float) -> Any:
+    """A clamp from zero, or between bounds that lie wide apart; None for one that only guards."""
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        return None
+    if max is None:
+        return F.softplus(x, beta) if min == 0 else None
+    if min is None:
+        return -F.softplus(-x, beta) if max == 0 else None
+    return _between(x, min, max, beta=beta) if (max - min) * beta >= WIDE else None
+
+
+def _maximum(x: Any, other: Any, *, beta: float) -> Any:
+    """The larger one of x and zeros, in either order; None for anything else."""
+    for a, b in ((x, other), (other, x)):
+        if _is_zero(b) and not _is_zero(a):
+            return F.softplus(a, beta)
+    return None
+
+
+def _is_zero(value: Any) -> bool:
+    if isinstance(value, fx.Proxy):
+        return value.node.target in (torch.zeros_like, "new_zeros")
+    return isinstance(value, Tensor) and not value.requires_grad and not bool(value.detach().any())
+
+
+def _leaky(x: Any, negative_slope: float = 0.01, *, beta: float) -> Any:
+    return negative_slope * x + (1 - negative_slope) * F.softplus(x, beta)
+
+
+def _rrelu(x: Any, lower: float = 1 / 8, upper: float = 1 / 3, *, beta: float) -> Any:
+    return _leaky(x, (lower + upper) / 2, beta=beta)
+
+
+def _prelu(x: Any, weight: Any, *, beta: float) -> Any:
+    slope = weight.view(1, -1, *(1 for _ in x.shape[2:])) if weight.numel() > 1 else weight
+    return slope * x + (1 - slope) * F.softplus(x, beta)
+
+
+def _threshold(x: Any, threshold: float, value: float, *, beta: float) -> Any:
+    return F.softplus(x, beta) if threshold == 0 and value == 0 else None
+
+
+def _hardsigmoid(x: Any, *, beta: float) -> Any:
+    return _between(x + 3, 0, 6, beta=beta) / 6
+
+
+def _hardswish(x: Any, *, beta: float) -> Any:
+    return x * _hardsigmoid(x, beta=beta)
+
+
+_COUNTERPARTS: dict[Any, Callable] = {
+    **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), _relu),
+    F.relu6: functools.partial(_between, low=0, high=6),
+    **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
+    **dict.fromkeys((torch.clamp, torch.clip, Tensor.clamp, Tensor.clip), _clamp),
+    **dict.fromkeys((torch.clamp_, torch.clip_, Tensor.clamp_, Tensor.clip_), _clamp),
+    **dict.fromkeys((torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_), _clamp),
+    **dict.fromkeys((torch.maximum, Tensor.maximum, torch.fmax, Tensor.fmax), _maximum),
+    **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky),
+    **dict.fromkeys((F.rrelu, F.rrelu_, torch.rrelu), _rrelu),
+    **dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu),
+    **dict.fromkeys((F.threshold, F.threshold_, torch.threshold), _threshold),
+    F.hardsigmoid: _hardsigmoid,
+    F.hardswish: _hardswish,
+}
+_IN_PLACE = {
+    F.relu_, torch.relu_, Tensor.relu_, F.hardtanh_, torch.clamp_, torch.clip_, Tensor.clamp_, Tensor.clip_,
+    torch.clamp_min_, Tensor.clamp_min_, F.leaky_relu_, F.rrelu_, F.threshold_,
+}  # fmt: skip
+_TAKE_INPLACE = {F.relu: 1, F.relu6: 1, F.hardtanh: 3, F.leaky_relu: 2, F.hardsigmoid: 1, F.hardswish: 1}

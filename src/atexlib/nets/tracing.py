@@ -29,7 +29,7 @@ def trace(model: nn.Module, *, leaves: tuple[type[nn.Module], ...] = ()) -> Trac
     >>> from atexlib import nets
     >>> from atexlib.nets import tracing
     >>> [node.name for node in tracing.trace(nets.ConvNet()).graph.nodes][:3]
-    ['x', 'conv1', 'relu']
+    ['x', 'conv1', 'pool']
 
     Raises:
         ValueError: a net that decides by the values of the images, or that does anything else that torch.fx cannot see.
