@@ -20,10 +20,11 @@ from ..nets.tracing import LAYERS, trace
 Values = dict[fx.Node, Any]
 IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 ALIASES = {
-    **dict.fromkeys(("iadd",), "add"),
+    "iadd": "add",
     **dict.fromkeys(("isub", "subtract"), "sub"),
     **dict.fromkeys(("imul", "multiply"), "mul"),
     **dict.fromkeys(("truediv", "itruediv", "divide", "truedivide"), "div"),
+    **dict.fromkeys(("concat", "concatenate"), "cat"),
     **dict.fromkeys(("clip", "clampmin", "clipmin"), "clamp"),
 }
 NO_SIGNAL = {"zeroslike", "oneslike", "fulllike", "newzeros", "newones", "newfull"}  # they take of x its shape alone
@@ -85,7 +86,9 @@ class Net:
     def arguments(self, node: fx.Node) -> list[fx.Node]:
         """The signals that a node takes, as often as it takes them."""
         found: list[fx.Node] = []
-        fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) if n in self.signals else None)
+        shape_alone = self.word(node).endswith("as")  # x.view_as(y) takes of y its shape
+        given = node.args[:1] if shape_alone else (node.args, node.kwargs)
+        fx.node.map_arg(given, lambda n: found.append(n) if n in self.signals else None)
         return found
 
     def function(self, node: fx.Node, values: Values, sources: list[fx.Node]) -> Callable[..., Any]:

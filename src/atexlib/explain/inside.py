@@ -61,8 +61,10 @@ def ending_call(layer: Callable, x: Tensor, function: Callable) -> Call | None:
     return calls[0][0] if len(calls) == 1 and found is calls[0][1] else None
 
 
-def held(layer: Callable, x: list[Tensor]) -> Callable:
+def held(layer: Callable, x: list[Tensor]) -> Callable | None:
     """A layer whose norms keep the standard deviations that they have at x, so that it is linear but for its bias.
+
+    None if it calls none of torch's norms by what it takes: F.layer_norm, F.group_norm, F.instance_norm.
 
     Source: Ali et al. 2022, the rule for layer norms.
     """
@@ -84,15 +86,21 @@ def held(layer: Callable, x: list[Tensor]) -> Callable:
             return out if bias is None else out + bias.view(wide)
 
         def instances(
-            input: Tensor, mean: Any = None, var: Any = None, weight: Any = None, bias: Any = None,
-            use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
-        ) -> Tensor:  # fmt: skip
-            if not use_input_stats:
-                return F.instance_norm(input, mean, var, weight, bias, False, momentum, eps)
-            return norm(input, input.shape[1], weight, bias, eps)
+            input: Tensor,
+            running_mean: Tensor | None = None,
+            running_var: Tensor | None = None,
+            weight: Tensor | None = None,
+            bias: Tensor | None = None,
+            use_input_stats: bool = True,
+            momentum: float = 0.1,
+            eps: float = 1e-5,
+        ) -> Tensor:
+            if use_input_stats:
+                return norm(input, input.shape[1], weight, bias, eps)
+            return F.instance_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
 
         with _Instead({F.layer_norm: norm, F.group_norm: norm, F.instance_norm: instances}):
             return layer(*points)
 
     run(*x)
-    return run
+    return run if known else None

@@ -164,8 +164,8 @@ def _shares(net: Net, node: fx.Node, values: Values, r: Tensor) -> Shares:
                 raise _refusal(net, node)
         if word in MAPS:
             return zip(sources, proportional(x, r, function), strict=True)
-        if word in HELD:
-            return zip(sources, proportional(x, r, held(function, x)), strict=True)
+        if word in HELD and (fixed := held(function, x)):
+            return zip(sources, proportional(x, r, fixed), strict=True)
     if word in SUMS:
         return zip(sources, proportional(x, r, function), strict=True)
     if word in ROUTES:
@@ -202,7 +202,7 @@ def _signal(net: Net, node: fx.Node) -> fx.Node:
         if len(others) == 1:
             return others[0]
     if len(signals) != 1:
-        raise _refusal(net, node, " of signals, unless one of two factors is a gate, or it divides by a constant.")
+        raise _refusal(net, node, ": of two factors exactly one must be a gate, and a constant be no numerator.")
     return signals[0]
 
 
@@ -242,9 +242,9 @@ def _convolved(net: Net, node: fx.Node, values: Values, r: Tensor) -> Tensor:
 def _norm_after(net: Net, node: fx.Node, values: Values) -> nn.Module | BatchNorm | None:
     """The batch norm by fixed statistics that a convolution's output goes to, if it goes nowhere else."""
     after, *others = node.users
-    if others or net.word(after) not in ("batchnorm2d", "batchnorm"):
-        return None
     module = net.module(after)
+    if others or not (isinstance(module, nn.BatchNorm2d) or after.target is F.batch_norm):
+        return None
     if module is not None:
         return None if getattr(module, "running_mean", None) is None else module
     args, kwargs = cast("Any", fx.node.map_arg((after.args[1:], after.kwargs), values.__getitem__))
