@@ -538,7 +538,7 @@ def sideways(x):
         (Attentive(sideways), "matmul in inner .Spelled.*attention is missing"),
         (Attentive(lambda x: torch.einsum("bij,bkj->bik", x, x.relu())), "einsum.*attention is missing"),
         (Gated(torch.relu), "mul: of two factors"),
-        (Attentive(lambda x: 1 / (x + 2)), "div in inner .*a constant be no numerator"),
+        (Attentive(lambda x: 1 / (x + 2)), "div in inner .*what divides a constant"),
         (Attentive(lambda x: x * x), "mul in inner .*of two factors"),
         (Attentive(lambda x: x**2), "pow in inner"),
         (Attentive(lambda x: F.normalize(x)), "normalize in inner"),

@@ -33,8 +33,22 @@ def lrp(
     >>> explain.lrp(net, x).shape, explain.lrp(net, x, layer="conv1").shape
     (torch.Size([2, 1, 8, 8]), torch.Size([2, 4, 8, 8]))
 
+    Each step divides its relevance among what it takes, by one rule for all spellings (module, function, method):
+
+    - linear layers: epsilon rule, in proportion to x_j w_jk;
+    - convolutions: z+ (alpha 1, beta 0), with a batch norm that follows folded in;
+    - sums, differences, means, average pools: in proportion to the terms;
+    - max-pools and maxima: all to the winner;
+    - reshapes, parts, concatenations, padding: back to the place it came from;
+    - units, dropout, a batch norm that follows no convolution, a constant factor: passed on unchanged;
+    - layer, group and instance norms: their standard deviation held fixed, then the epsilon rule;
+    - a product of two signals: all to the signal, none to the gate, which is what comes out of a sigmoid or softmax, or
+      else out of a bounded unit (ReLU6, tanh); a quotient: all to the numerator. Two gates, or none, are refused.
+
+    Biases, and constants that are added or subtracted, absorb the share of relevance that is theirs.
+
     Args:
-        model: net that returns logits (B, C), made of the layers for which `relevance` has a rule.
+        model: net that returns logits (B, C), made of layers for which there is a rule.
         x: images (B, C, H, W), floats.
         target: class or classes to explain; the predicted class if None.
         create_graph: keep the graph, so that the map can be differentiated by x and by the weights.
@@ -44,9 +58,11 @@ def lrp(
         Raw signed map, shape of x, or of that module's output.
 
     Raises:
-        ValueError: x of a wrong shape, dtype or with nan; a target out of range; a layer without a rule.
+        ValueError: x of a wrong shape, dtype or with nan; a target out of range; a net that cannot be traced; a layer
+            without a rule, by its name, such as attention.
 
-    Source: Bach et al. 2015; the rules are those of `relevance`.
+    Source: Bach et al. 2015; Montavon et al. 2019 for the composite of rules; Arras et al. 2019 for products
+    (signal takes it all); Ali et al. 2022 for layer norms.
     """
     checks.batch("x", x)
 
@@ -71,9 +87,12 @@ UNITS = _words(
     "relu relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish hardswish hardtanh hardsigmoid sigmoid softplus "
     "softplusrelu6 softsign tanh tanhshrink hardshrink softshrink threshold logsigmoid clamp abs erf neg"
 )
-DROPOUTS = _words("identity dropout dropout1d dropout2d dropout3d alphadropout featurealphadropout stochasticdepth")
+DROPOUTS = _words(
+    "identity dropout dropout1d dropout2d dropout3d alphadropout featurealphadropout dropblock2d stochasticdepth"
+)
 SHAPES = _words("flatten view viewas reshape reshapeas squeeze unsqueeze unflatten contiguous clone detach data")
 NORMS = _words("batchnorm batchnorm1d batchnorm2d batchnorm3d syncbatchnorm rmsnorm")
+PASSED = UNITS | DROPOUTS | SHAPES | NORMS
 ROUTES = _words(
     "maxpool1d maxpool2d maxpool3d adaptivemaxpool1d adaptivemaxpool2d adaptivemaxpool3d amax amin max min maximum "
     "minimum values where permute transpose swapaxes swapdims movedim moveaxis t mt chunk split tensorsplit unbind "
@@ -83,7 +102,7 @@ ROUTES = _words(
 )
 SUMS = _words(
     "add sub rsub sum mean avgpool1d avgpool2d avgpool3d adaptiveavgpool1d adaptiveavgpool2d adaptiveavgpool3d "
-    "interpolate upsample upsamplingnearest2d upsamplingbilinear2d"
+    "interpolate upsample upsamplingnearest2d upsamplingbilinear2d fold cumsum"
 )
 MAPS = _words("linear matmul imatmul mm bmm einsum tensordot")  # linear, where one side is constant
 HELD = _words("layernorm groupnorm instancenorm instancenorm1d instancenorm2d instancenorm3d")
@@ -98,19 +117,7 @@ Shares = Iterable[tuple[fx.Node, Tensor]]
 def relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], *, layer: str | None = None) -> Tensor:
     """Relevance at the input, or at a named layer's output, that starts as `start(logits)` at the logits.
 
-    Each step divides its relevance among what it takes, by a rule that does not depend on how the step is spelled:
-
-    - linear layers: epsilon rule, in proportion to x_j w_jk;
-    - convolutions: z+ (alpha 1, beta 0), with a batch norm that follows folded in;
-    - sums, differences, means, average pools: in proportion to the terms;
-    - max-pools and maxima: all to the winner;
-    - reshapes, parts, concatenations, padding: back to the place it came from;
-    - units, dropout, a batch norm that follows no convolution, a constant factor: passed on unchanged;
-    - layer, group and instance norms: their standard deviation held fixed, then the epsilon rule;
-    - a product of two signals: all to the signal, none to the gate, which is what comes out of a sigmoid or softmax, or
-      else out of a bounded unit (ReLU6, tanh); a quotient: all to the numerator. Two gates, or none, are refused.
-
-    Biases, and constants that are added or subtracted, absorb the share of relevance that is theirs.
+    The rules are those that `lrp` lists; each is found by what a step does, not by how it is spelled.
 
     Args:
         model: net that torch.fx can trace and that returns logits (B, C); it is looked at in eval mode.
@@ -122,8 +129,7 @@ def relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], *,
         ValueError: a net that cannot be traced, a step without a rule (by its name), such as attention, an unknown name
             of a layer.
 
-    Source: Bach et al. 2015; Montavon et al. 2019 for the composite of rules; Arras et al. 2019 for products
-    (signal takes it all); Ali et al. 2022 for layer norms.
+    Source: as `lrp`.
     """
     with evaluating(model):
         net, values = followed(model, x)
@@ -152,7 +158,7 @@ def _shares(net: Net, node: fx.Node, values: Values, r: Tensor) -> Shares:
     if len(terms) == 1:
         kept = sources[0]
         as_unit = word in ("max", "min", "maximum", "minimum") and values[node].shape == x[0].shape  # by a constant
-        if as_unit or word in UNITS | DROPOUTS | SHAPES | NORMS:
+        if as_unit or word in PASSED:
             return [(kept, r.reshape(x[0].shape))]
         if word == "conv2d":
             return [(kept, _convolved(net, node, values, r))]
@@ -174,6 +180,7 @@ def _shares(net: Net, node: fx.Node, values: Values, r: Tensor) -> Shares:
 
 
 def _refusal(net: Net, node: fx.Node, why: str = "") -> ValueError:
+    """What to raise for a node without a rule."""
     word = net.word(node)
     if word in ATTENTION or (word in MAPS and len(net.arguments(node)) > 1):
         why = ", which takes more than x: the rule for attention is missing here."
@@ -202,7 +209,9 @@ def _signal(net: Net, node: fx.Node) -> fx.Node:
         if len(others) == 1:
             return others[0]
     if len(signals) != 1:
-        raise _refusal(net, node, ": of two factors exactly one must be a gate, and a constant be no numerator.")
+        product = ": of two factors that depend on the image exactly one must be a gate."
+        quotient = ": what divides a constant must not depend on the image."
+        raise _refusal(net, node, product if signals else quotient)
     return signals[0]
 
 
@@ -243,7 +252,7 @@ def _norm_after(net: Net, node: fx.Node, values: Values) -> nn.Module | BatchNor
     """The batch norm by fixed statistics that a convolution's output goes to, if it goes nowhere else."""
     after, *others = node.users
     module = net.module(after)
-    if others or not (isinstance(module, nn.BatchNorm2d) or after.target is F.batch_norm):
+    if others or not (isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) or after.target is F.batch_norm):
         return None
     if module is not None:
         return None if getattr(module, "running_mean", None) is None else module
