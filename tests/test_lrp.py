@@ -558,6 +558,11 @@ class Cosine(nn.Linear):
         return F.linear(F.normalize(x), self.weight)
 
 
+class Twice(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(super().forward(x))
+
+
 class Rectified(nn.Conv2d):
     def forward(self, x):
         return super().forward(x).relu()
@@ -568,6 +573,7 @@ class Rectified(nn.Conv2d):
     [
         (nn.Sequential(nn.Flatten(), Cosine(256, 6)), r"inner\.1 \(Cosine\)"),
         (Rectified(4, 2, 3), r"inner \(Rectified\)"),
+        (Twice(4, 4, 3), r"inner \(Twice\)"),
     ],
 )
 def test_a_layer_of_ones_own_that_does_more_is_refused_by_name(inner, name):
@@ -586,10 +592,13 @@ def test_a_convolution_that_makes_its_weights_is_read_with_those_that_it_makes()
 
 
 def test_a_linear_layer_of_many_rows_is_one_of_each_row():
-    rows = Small(nn.Sequential(ops.Permute([0, 2, 3, 1]), same(nn.Linear, 4, 3), ops.Permute([0, 3, 1, 2])))
-    wide = explain.lrp(rows, SMALL, 0)
-    rows.inner = nn.Sequential(nn.Flatten(2), ops.Permute([0, 2, 1]), rows.inner[1], ops.Permute([0, 2, 1]))
-    torch.testing.assert_close(explain.lrp(rows, SMALL, 0), wide)
+    rows, wide = same(nn.Linear, 4, 3), same(nn.Linear, 256, 192)
+    with torch.no_grad():
+        wide.weight.copy_(torch.kron(torch.eye(64), rows.weight))
+        wide.bias.copy_(rows.bias.repeat(64))
+    last = (ops.Permute([0, 2, 3, 1]), rows), (ops.Permute([0, 2, 3, 1]), nn.Flatten(), wide)
+    found, wanted = (explain.lrp(Small(nn.Sequential(*layers)), SMALL, 0) for layers in last)
+    torch.testing.assert_close(found, wanted)
 
 
 INSIDE = [
@@ -606,6 +615,8 @@ INSIDE = [
 @pytest.mark.parametrize("inner", INSIDE)
 def test_gradients_of_further_rules_equal_finite_differences(inner):
     net = Small(nn.Sequential(Spelled(inner), Spelled(torch.tanh)))
+    for name, weight in net.inner.named_parameters():
+        nn.init.normal_(weight, 1.0 if name.endswith("weight") else 0.0, 0.3)
     x = SMALL.clone().requires_grad_()
     check_slopes(net, x, None, [x, net.conv.weight, net.conv.bias, net.last.weight])
 
