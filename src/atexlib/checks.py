@@ -27,6 +27,11 @@ def trusted() -> Iterator[None]:
         _TRUSTED.reset(token)
 
 
+def is_trusted() -> bool:
+    """Whether a loop is `trusted` whose values were checked before it."""
+    return _TRUSTED.get()
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
     """Raise unless `value` is one of the `allowed` words; the error names the nearest one."""
     allowed = list(allowed)

@@ -4,10 +4,7 @@ A net is traced into its layers. A forward pass keeps what flows between them, t
 layer, by the rule of each. Nothing is detached, so relevance has a gradient by x and by every weight.
 """
 
-import operator
-import weakref
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -17,9 +14,10 @@ from torch import Tensor, fx, nn
 
 from .. import checks
 from ..nets.convolution import FixedWeights, transpose
-from ..nets.running import evaluating, logits_of
-from ..nets.softplus import SoftplusReLU6
+from ..nets.running import evaluating
 from .gradients import Target, target_logits
+from .graphs import Net, Values, followed
+from .inside import BatchNorm, Call, ending_call, held
 from .registry import explainer
 
 
@@ -35,8 +33,22 @@ def lrp(
     >>> explain.lrp(net, x).shape, explain.lrp(net, x, layer="conv1").shape
     (torch.Size([2, 1, 8, 8]), torch.Size([2, 4, 8, 8]))
 
+    Each step divides its relevance among what it takes, by one rule for all spellings (module, function, method):
+
+    - linear layers: epsilon rule, in proportion to x_j w_jk;
+    - convolutions: z+ (alpha 1, beta 0), with a batch norm that follows folded in;
+    - sums, differences, means, average pools: in proportion to the terms;
+    - max-pools and maxima: all to the winner;
+    - reshapes, parts, concatenations, padding: back to the place it came from;
+    - units, dropout, a batch norm that follows no convolution, a constant factor: passed on unchanged;
+    - layer, group and instance norms: their standard deviation held fixed, then the epsilon rule;
+    - a product of two signals: all to the signal, none to the gate, which is what comes out of a sigmoid or softmax, or
+      else out of a bounded unit (ReLU6, tanh); a quotient: all to the numerator. Two gates, or none, are refused.
+
+    Biases, and constants that are added or subtracted, absorb the share of relevance that is theirs.
+
     Args:
-        model: net that returns logits (B, C), made of the layers for which `relevance` has a rule.
+        model: net that returns logits (B, C), made of layers for which there is a rule.
         x: images (B, C, H, W), floats.
         target: class or classes to explain; the predicted class if None.
         create_graph: keep the graph, so that the map can be differentiated by x and by the weights.
@@ -46,9 +58,11 @@ def lrp(
         Raw signed map, shape of x, or of that module's output.
 
     Raises:
-        ValueError: x of a wrong shape, dtype or with nan; a target out of range; a layer without a rule.
+        ValueError: x of a wrong shape, dtype or with nan; a target out of range; a net that cannot be traced; a layer
+            without a rule, by its name, such as attention.
 
-    Source: Bach et al. 2015; the rules are those of `relevance`.
+    Source: Bach et al. 2015; Montavon et al. 2019 for the composite of rules; Arras et al. 2019 for products
+    (signal takes it all); Ali et al. 2022 for layer norms.
     """
     checks.batch("x", x)
 
@@ -62,21 +76,48 @@ def lrp(
 
 
 STABILIZER = 1e-6
-UNITS = (nn.ReLU, nn.ReLU6, nn.Softplus, SoftplusReLU6)
-UNIT_FUNCTIONS = {F.relu, torch.relu, F.softplus, "relu"}
-PASS = (*UNITS, nn.Dropout, nn.Identity, nn.Flatten)
-PASS_FUNCTIONS = {*UNIT_FUNCTIONS, F.dropout, torch.flatten, "flatten", "view", "reshape"}
-ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-POOLS = {F.adaptive_avg_pool2d, F.avg_pool2d}
-Values = dict[fx.Node, Tensor]
+
+
+def _words(text: str) -> set[str]:
+    """The words by which `Net.word` calls steps of one kind."""
+    return set(text.split())
+
+
+UNITS = _words(
+    "relu relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish hardswish hardtanh hardsigmoid sigmoid softplus "
+    "softplusrelu6 softsign tanh tanhshrink hardshrink softshrink threshold logsigmoid clamp abs erf neg"
+)
+DROPOUTS = _words(
+    "identity dropout dropout1d dropout2d dropout3d alphadropout featurealphadropout dropblock2d stochasticdepth"
+)
+SHAPES = _words("flatten view viewas reshape reshapeas squeeze unsqueeze unflatten contiguous clone detach data")
+NORMS = _words("batchnorm batchnorm1d batchnorm2d batchnorm3d syncbatchnorm rmsnorm")
+PASSED = UNITS | DROPOUTS | SHAPES | NORMS
+ROUTES = _words(
+    "maxpool1d maxpool2d maxpool3d adaptivemaxpool1d adaptivemaxpool2d adaptivemaxpool3d amax amin max min maximum "
+    "minimum values where permute transpose swapaxes swapdims movedim moveaxis t mt chunk split tensorsplit unbind "
+    "getitem narrow select indexselect flip roll rot90 unfold pad constantpad2d zeropad2d reflectionpad2d "
+    "replicationpad2d circularpad2d cat stack hstack vstack expand expandas repeat repeatinterleave tile broadcastto "
+    "pixelshuffle pixelunshuffle channelshuffle to float double half bfloat16 type typeas"
+)
+SUMS = _words(
+    "add sub rsub sum mean avgpool1d avgpool2d avgpool3d adaptiveavgpool1d adaptiveavgpool2d adaptiveavgpool3d "
+    "interpolate upsample upsamplingnearest2d upsamplingbilinear2d fold cumsum"
+)
+MAPS = _words("linear matmul imatmul mm bmm einsum tensordot")  # linear, where one side is constant
+HELD = _words("layernorm groupnorm instancenorm instancenorm1d instancenorm2d instancenorm3d")
+ATTENTION = _words("multiheadattention scaleddotproductattention shiftedwindowattention")
+GATES = _words("sigmoid hardsigmoid softmax softmax2d rsqrt reciprocal")
+BOUNDED = _words("relu6 hardtanh tanh clamp erf")  # gates by hand, as relu6(x + 3) / 6
+POSITIVE = _words("relu relu6 softplus softplusrelu6 sigmoid hardsigmoid softmax")
+KEEPS_SIGN = DROPOUTS | SHAPES | _words("maxpool2d adaptivemaxpool2d avgpool2d adaptiveavgpool2d cat")
+Shares = Iterable[tuple[fx.Node, Tensor]]
 
 
 def relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], *, layer: str | None = None) -> Tensor:
     """Relevance at the input, or at a named layer's output, that starts as `start(logits)` at the logits.
 
-    Linear layers follow the epsilon rule, convolutions z+ (alpha 1, beta 0), with a batch norm that follows folded in.
-    Averages and additions share relevance in proportion, a max-pool gives all of it to the winner, concatenations take
-    it apart. Units, dropout, reshapes, and a batch norm that follows no convolution, pass it on unchanged.
+    The rules are those that `lrp` lists; each is found by what a step does, not by how it is spelled.
 
     Args:
         model: net that torch.fx can trace and that returns logits (B, C); it is looked at in eval mode.
@@ -85,154 +126,139 @@ def relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], *,
         layer: name of the module at whose output relevance is read; the input if None.
 
     Raises:
-        ValueError: a net that cannot be traced, a layer without a rule (by its name), an unknown name of a layer.
+        ValueError: a net that cannot be traced, a step without a rule (by its name), such as attention, an unknown name
+            of a layer.
 
-    Source: Bach et al. 2015; Montavon et al. 2019 for the composite of rules.
+    Source: as `lrp`.
     """
     with evaluating(model):
-        return _relevance(model, x, start, layer)
-
-
-def _relevance(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], layer: str | None) -> Tensor:
-    net = _traced(model, x)
-    if layer is not None:
-        checks.one_of("layer", layer, net.outputs)
-    place = net.input if layer is None else net.outputs[layer]
-    with checks.takes(model, x):
-        values = _forward(net, x)
-    flows: Values = defaultdict(float)  # type: ignore[arg-type]
-    flows[net.logits] = start(values[net.logits])
-    for node in reversed(net.graph.nodes):
-        if node is place and node in flows:
-            return flows[node]
-        if node in flows and node.op.startswith("call"):
-            for source, share in net.rule(node)(values, flows.pop(node)):
-                flows[source] = flows[source] + share
+        net, values = followed(model, x)
+        if layer is not None:
+            checks.one_of("layer", layer, net.outputs)
+        place = net.input if layer is None else net.outputs[layer]
+        flows = {net.logits: start(values[net.logits])}
+        for node in reversed(net.graph.nodes):
+            if node is place and node in flows:
+                return flows[node]
+            if node in flows and node.op.startswith("call"):
+                for source, share in _shares(net, node, values, flows.pop(node)):
+                    flows[source] = flows[source] + share if source in flows else share
     raise ValueError(f"no relevance reaches the layer {layer!r}; pass one that lies between the images and the logits.")
 
 
-class _Tracer(fx.Tracer):
-    """Notes which node is the output of each module, containers too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outputs: dict[str, fx.Node] = {}
-
-    def is_leaf_module(self, m: nn.Module, qualname: str) -> bool:
-        return isinstance(m, PASS) or super().is_leaf_module(m, qualname)
-
-    def call_module(self, m: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> fx.Proxy:
-        found = super().call_module(m, forward, args, kwargs)
-        if isinstance(found, fx.Proxy):
-            self.outputs[self.path_of_module(m)] = found.node
-        return found
-
-
-def _trace(model: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
-    tracer = _Tracer()
-    try:
-        return tracer.trace(model), tracer.outputs
-    except Exception as error:  # tracing runs the net's own code, which may fail in any way
-        raise ValueError(
-            f"{type(model).__name__} cannot be traced ({error}); LRP needs a net without control flow by data."
-        ) from error
-
-
-class _Net:
-    """A traced net: its graph, the node of each module's output, and the rule of each node."""
-
-    def __init__(self, modules: dict[str, nn.Module], graph: fx.Graph, outputs: dict[str, fx.Node]) -> None:
-        self.modules, self.graph, self.outputs = modules, graph, outputs
-        nodes = list(graph.nodes)
-        self.input = nodes[0]
-        self.logits = nodes[-1].args[0]
-
-    def module(self, node: fx.Node) -> nn.Module | None:
-        return self.modules[str(node.target)] if node.op == "call_module" else None
-
-    def norm_after(self, node: fx.Node) -> fx.Node | None:
-        """The batch norm that a convolution's output goes to, if it goes nowhere else."""
-        users = list(node.users)
-        norm = self.module(users[0]) if len(users) == 1 else None
-        return users[0] if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats else None
-
-    def is_positive(self, node: fx.Node) -> bool:
-        """Whether what a node gives cannot be below zero: a unit's output, pooled or not."""
-        module = self.module(node)
-        if isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d):
-            return self.is_positive(cast("fx.Node", node.args[0]))
-        return isinstance(module, UNITS) or node.target in UNIT_FUNCTIONS
-
-    def rule(self, node: fx.Node) -> Callable[[Values, Tensor], list[tuple[fx.Node, Tensor]]]:
-        """How a node's relevance is divided among the nodes it comes from; a ValueError if there is no rule."""
-        module = self.module(node)
-        source: Any = node.args[0] if node.args else None
-        function: Any = node.target
-        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-            after = self.norm_after(node)
-            norm = cast("nn.BatchNorm2d | None", self.module(after) if after else None)
-            signed = not self.is_positive(source)
-            return lambda v, r: [(source, z_plus(v[source], r, module, norm, signed=signed))]
-        if isinstance(module, nn.Linear):
-            return lambda v, r: [(source, epsilon(v[source], v[node], r, module))]
-        if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d) or node.target in POOLS:
-            pool = module or (lambda x: function(x, *node.args[1:], **node.kwargs))
-            return lambda v, r: [(source, proportional(v[source], r, pool))]
-        if isinstance(module, nn.MaxPool2d):
-            return lambda v, r: [(source, winner(v[source], r, module))]
-        if node.target in ADDITIONS and len(node.args) == 2 and not node.kwargs:
-            return lambda v, r: _added(node.args, v, r)
-        if node.target is torch.cat:
-            axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-            sizes = lambda v: [v[part].shape[axis] for part in source]  # noqa: E731
-            return lambda v, r: list(zip(source, r.split(sizes(v), axis), strict=True))
-        if isinstance(module, (*PASS, nn.BatchNorm2d)) or node.target in PASS_FUNCTIONS:
-            return lambda v, r: [(source, r.reshape(v[source].shape))]
-        what = f"{node.target} ({type(module).__name__})" if module else str(node.target)
-        raise ValueError(f"LRP has no rule for {what}; it knows convolutions, linear layers, pooling, units and sums.")
+def _shares(net: Net, node: fx.Node, values: Values, r: Tensor) -> Shares:
+    """How a node's relevance is divided among the nodes it comes from; a ValueError if there is no rule."""
+    word, terms = net.word(node), _terms(net, node)
+    sources = list(dict.fromkeys(terms))
+    x = [values[source] for source in sources]
+    function = net.function(node, values, sources)
+    if word in ("mul", "div"):
+        kept = _signal(net, node)
+        return [(kept, r.sum_to_size(values[kept].shape))]
+    if len(terms) == 1:
+        kept = sources[0]
+        as_unit = word in ("max", "min", "maximum", "minimum") and values[node].shape == x[0].shape  # by a constant
+        if as_unit or word in PASSED:
+            return [(kept, r.reshape(x[0].shape))]
+        if word == "conv2d":
+            return [(kept, _convolved(net, node, values, r))]
+        if word == "linear" and type(net.module(node)) is nn.Linear:
+            return [(kept, epsilon(x[0], values[node], r, cast("nn.Linear", net.module(node))))]
+        if word == "linear" and net.module(node) is not None:
+            call = ending_call(function, x[0], F.linear)
+            if call is None or call.input is not x[0]:
+                raise _refusal(net, node)
+        if word in MAPS:
+            return zip(sources, proportional(x, r, function), strict=True)
+        if word in HELD and (fixed := held(function, x)):
+            return zip(sources, proportional(x, r, fixed), strict=True)
+    if word in SUMS:
+        return zip(sources, proportional(x, r, function), strict=True)
+    if word in ROUTES:
+        return zip(sources, winner(x, r, function), strict=True)
+    raise _refusal(net, node)
 
 
-_GRAPHS: weakref.WeakKeyDictionary[nn.Module, tuple] = weakref.WeakKeyDictionary()
+def _refusal(net: Net, node: fx.Node, why: str = "") -> ValueError:
+    """What to raise for a node without a rule."""
+    word = net.word(node)
+    if word in ATTENTION or (word in MAPS and len(net.arguments(node)) > 1):
+        why = ", which takes more than x: the rule for attention is missing here."
+    known = "; it knows convolutions, linear layers, norms, pooling, units, sums and gates."
+    return ValueError(f"LRP has no rule for {net.name(node)}{why or known}")
 
 
-def _traced(model: nn.Module, x: Tensor) -> _Net:
-    """The traced net; tracing is slow, so the graph is kept for as long as the net has the same modules."""
-    modules = dict(model.named_modules())
-    kinds = [(name, type(module)) for name, module in modules.items()]
-    if model not in _GRAPHS or _GRAPHS[model][0] != kinds:
-        with torch.no_grad():
-            logits = logits_of(model, x)
-            net = _Net(modules, *_trace(model))
-            if not torch.allclose(_forward(net, x)[net.logits], logits, rtol=1e-3, atol=1e-3):
-                raise ValueError(f"{type(model).__name__} gives other logits when it is traced; avoid layers in place.")
-        _GRAPHS[model] = kinds, (net.graph, net.outputs)
-    return _Net(modules, *_GRAPHS[model][1])
+def _terms(net: Net, node: fx.Node) -> list[fx.Node]:
+    """The tensors of the image that a node takes, as often as it does; for a tuple those that the tuple was made of."""
+    found = []
+    for term in net.arguments(node):
+        if term in net.tuples and net.word(term) not in ROUTES:
+            raise _refusal(net, term)
+        found += _terms(net, term) if term in net.tuples else [term]
+    return found
 
 
-def _forward(net: _Net, x: Tensor) -> Values:
-    """What each node gives for these images; no layer works in place, since the rules need what went into it."""
-    values: Values = {}
-    look = lambda a: fx.node.map_arg(a, lambda node: values[node])  # noqa: E731
-    for node in net.graph.nodes:
-        args, kwargs = look(node.args), {k: v for k, v in look(node.kwargs).items() if k != "inplace"}
-        if node.op == "placeholder" and node is net.input:
-            values[node] = x
-        elif node.op in ("placeholder", "get_attr"):
-            raise ValueError(
-                f"LRP has no rule for {node.target}: a net takes images alone, and adds no constant to them. To "
-                "normalise images, begin with nn.BatchNorm2d(channels, affine=False, eps=0)."
-            )
-        elif node.op == "call_module":
-            module: Any = net.module(node)
-            if len(args) != 1 or kwargs:
-                raise ValueError(f"LRP has no rule for {node.target} ({type(module).__name__}): it takes more than x.")
-            values[node] = module(args[0].clone() if getattr(module, "inplace", False) else args[0])
-        elif node.op == "call_function":
-            function = torch.add if node.target in ADDITIONS else node.target
-            values[node] = function(*args, **kwargs)
-        elif node.op == "call_method":
-            values[node] = getattr(args[0], node.target.rstrip("_"))(*args[1:], **kwargs)
-    return values
+def _signal(net: Net, node: fx.Node) -> fx.Node:
+    """The factor of a product, or of a quotient, that takes all the relevance."""
+    factors = [*node.args, *node.kwargs.values()][:2]
+    signals = [factor for factor in factors if isinstance(factor, fx.Node) and factor in net.signals]
+    if net.word(node) == "div":
+        signals = signals[:1] if signals[0] is factors[0] else []
+    for kinds in (GATES, BOUNDED) if len(signals) == 2 else ():
+        others = [factor for factor in signals if not _is_gate(net, factor, kinds)]
+        if len(others) == 1:
+            return others[0]
+    if len(signals) != 1:
+        product = ": of two factors that depend on the image exactly one must be a gate."
+        quotient = ": what divides a constant must not depend on the image."
+        raise _refusal(net, node, product if signals else quotient)
+    return signals[0]
+
+
+def _is_gate(net: Net, node: fx.Node, kinds: set[str]) -> bool:
+    """Whether a node gives what such a unit lets out, at most reshaped, summed or scaled on its way."""
+    word, terms = net.word(node), net.arguments(node)
+    passed = word in DROPOUTS | SHAPES | ROUTES | SUMS | {"mul", "div"} and terms
+    return word in kinds or bool(passed and all(_is_gate(net, term, kinds) for term in terms))
+
+
+def _is_positive(net: Net, node: fx.Node) -> bool:
+    """Whether what a node gives is certainly not below zero: a unit's output, pooled or not."""
+    word = net.word(node)
+    low = node.kwargs.get("min", node.args[1] if len(node.args) > 1 else None)
+    if word == "clamp" and isinstance(low, int | float):
+        return low >= 0
+    return word in POSITIVE or (word in KEEPS_SIGN and all(_is_positive(net, term) for term in node.all_input_nodes))
+
+
+def _convolved(net: Net, node: fx.Node, values: Values, r: Tensor) -> Tensor:
+    """A convolution's relevance by z+; what is done to x before it, such as padding, takes it back to its place."""
+    (source,) = net.arguments(node)
+    x, layer, norm = values[source], net.module(node), _norm_after(net, node, values)
+    signed = not _is_positive(net, source)
+    if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        return z_plus(x, r, layer, norm, signed=signed)
+    function = net.function(node, values, [source])
+    call = ending_call(function, x, F.conv2d)
+    if call is None:
+        raise _refusal(net, node)
+    if call.input is x:
+        return z_plus(x, r, call, norm, signed=signed)
+    found = z_plus(call.input, r, call, norm)
+    return winner([x], found, lambda x: cast("Call", ending_call(function, x, F.conv2d)).input)[0]
+
+
+def _norm_after(net: Net, node: fx.Node, values: Values) -> nn.Module | BatchNorm | None:
+    """The batch norm by fixed statistics that a convolution's output goes to, if it goes nowhere else."""
+    after, *others = node.users
+    module = net.module(after)
+    if others or not (isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) or after.target is F.batch_norm):
+        return None
+    if module is not None:
+        return None if getattr(module, "running_mean", None) is None else module
+    args, kwargs = cast("Any", fx.node.map_arg((after.args[1:], after.kwargs), values.__getitem__))
+    norm = BatchNorm(*args, **{key: value for key, value in kwargs.items() if key != "input"})
+    return None if norm.training else norm
 
 
 def epsilon(x: Tensor, z: Tensor, out: Tensor, layer: nn.Linear) -> Tensor:
@@ -241,7 +267,12 @@ def epsilon(x: Tensor, z: Tensor, out: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def z_plus(
-    x: Tensor, out: Tensor, layer: nn.Conv2d, norm: nn.BatchNorm2d | None = None, *, signed: bool = True
+    x: Tensor,
+    out: Tensor,
+    layer: nn.Conv2d | Call,
+    norm: nn.Module | BatchNorm | None = None,
+    *,
+    signed: bool = True,
 ) -> Tensor:
     """Rule z+ (alpha 1, beta 0): relevance in proportion to the positive x_j w_jk; `norm` is folded in.
 
@@ -258,45 +289,38 @@ def z_plus(
         parts.append((x.clamp(max=0), weight.clamp(max=0)))
         z = z + conv(*parts[1])
     s = out / (z + STABILIZER)  # nothing in z is below zero
-    return cast("Tensor", sum(a * transpose(s, w, x.shape, layer) for a, w in parts))
+    if isinstance(layer.padding, str):
+        return cast("Tensor", sum(a * _transposed(lambda x, w=w: conv(x, w), [a], s)[0] for a, w in parts))
+    return cast("Tensor", sum(a * transpose(s, w, x.shape, cast("nn.Conv2d", layer)) for a, w in parts))
 
 
-def proportional(x: Tensor, out: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
-    """A mean's relevance, divided among its terms in proportion to them."""
-    return x * _transposed(pool, x, out / _stable(pool(x)))
+def proportional(x: list[Tensor], out: Tensor, pool: Callable[..., Tensor]) -> list[Tensor]:
+    """A sum's or a mean's relevance, divided among its terms in proportion to them; constants keep their share."""
+    return [a * b for a, b in zip(x, _transposed(pool, x, out / _stable(pool(*x))), strict=True)]
 
 
-def winner(x: Tensor, out: Tensor, pool: nn.MaxPool2d) -> Tensor:
-    """A maximum's relevance, all of it to the entry that won."""
+def winner(x: list[Tensor], out: Tensor, pool: Callable[..., Tensor]) -> Sequence[Tensor]:
+    """A maximum's relevance, all of it to the entry that won; of what only moves entries, each to its old place."""
     return _transposed(pool, x, out)
 
 
-def _added(terms: tuple, values: Values, out: Tensor) -> list[tuple[fx.Node, Tensor]]:
-    """A sum's relevance, divided between the two terms in proportion to them; what is a number keeps its share."""
-    given = [values[term] if isinstance(term, fx.Node) else term for term in terms]
-    s = out / _stable(given[0] + given[1])
-    pairs = zip(terms, given, strict=True)
-    return [(term, (value * s).sum_to_size(value.shape)) for term, value in pairs if isinstance(term, fx.Node)]
-
-
-def _folded(layer: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
+def _folded(layer: Any, norm: Any) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a convolution and of the batch norm after it, as one convolution."""
     if norm is None:
         return layer.weight, layer.bias
-    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
-    scale = (variance + norm.eps).rsqrt()
+    mean, scale = norm.running_mean, (norm.running_var + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight
     bias = -mean if layer.bias is None else layer.bias - mean
     bias = bias * scale if norm.bias is None else bias * scale + norm.bias
     return layer.weight * scale.view(-1, 1, 1, 1), bias
 
 
-def _transposed(linear: Callable[[Tensor], Tensor], like: Tensor, s: Tensor) -> Tensor:
+def _transposed(linear: Callable[..., Tensor], like: list[Tensor], s: Tensor) -> Sequence[Tensor]:
     """The transpose of a linear function, applied to s: differentiable by s and by the function's weights."""
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
-        point = like.detach().requires_grad_()
-        return torch.autograd.grad(linear(point), point, s, create_graph=keep)[0]
+        points = [a.detach().requires_grad_() for a in like]
+        return torch.autograd.grad(linear(*points), points, s, create_graph=keep)
 
 
 def _stable(z: Tensor) -> Tensor:
