@@ -563,6 +563,11 @@ class Twice(nn.Conv2d):
         return super().forward(super().forward(x))
 
 
+class Unlike(nn.Conv2d):
+    def forward(self, x):
+        return x * self.weight.mean()
+
+
 class Rectified(nn.Conv2d):
     def forward(self, x):
         return super().forward(x).relu()
@@ -574,6 +579,7 @@ class Rectified(nn.Conv2d):
         (nn.Sequential(nn.Flatten(), Cosine(256, 6)), r"inner\.1 \(Cosine\)"),
         (Rectified(4, 2, 3), r"inner \(Rectified\)"),
         (Twice(4, 4, 3), r"inner \(Twice\)"),
+        (Unlike(4, 4, 3), r"inner \(Unlike\)"),
     ],
 )
 def test_a_layer_of_ones_own_that_does_more_is_refused_by_name(inner, name):

@@ -46,7 +46,7 @@ class _Instead(TorchFunctionMode):
 
 
 def ending_call(layer: Callable, x: Tensor, function: Callable) -> Call | None:
-    """What a layer hands to F.conv2d, or F.linear: None unless it calls it once and returns what it gives.
+    """What a layer hands to F.conv2d, or F.linear: None unless it returns what that gives at its first call.
 
     So a convolution that pads its input, or makes its weight anew at each call, is read as what it computes.
     """
@@ -58,7 +58,7 @@ def ending_call(layer: Callable, x: Tensor, function: Callable) -> Call | None:
 
     with _Instead({function: note}):
         found = layer(x)
-    return calls[0][0] if len(calls) == 1 and found is calls[0][1] else None
+    return calls[0][0] if calls and found is calls[0][1] else None
 
 
 def held(layer: Callable, x: list[Tensor]) -> Callable | None:
