@@ -6,7 +6,7 @@ from captum.robust import FGSM, PGD
 from conftest import seeded
 from torch import nn
 
-from atexlib import attack, explain, nets
+from atexlib import attack, nets
 from atexlib.attack import predictions
 
 WIDE = (-10.0, 10.0)

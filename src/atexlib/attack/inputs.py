@@ -16,8 +16,8 @@ from ..explain.registry import Explainer
 from ..nets.running import check_steady, frozen, logits_of, of_class, plain
 from .ascent import ascend, check_effort
 from .ball import Ball
-from .objectives import Objective, of_rows
 from .kinks import no_step
+from .objectives import Objective, of_rows
 
 SEEN = 0.9  # of a map's change that slopes should account for; less is said
 

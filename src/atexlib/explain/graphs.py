@@ -14,13 +14,14 @@ from torch import Tensor, fx, nn
 
 from .. import checks
 from ..nets.running import logits_of
-from ..nets.softplus import SoftplusReLU6
+from ..nets.softplus import InPlaceSoftplus, SoftplusReLU6, as_in
 from ..nets.tracing import LAYERS, trace
 
 Values = dict[fx.Node, Any]
 IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 ALIASES = {
     "iadd": "add",
+    "inplacesoftplus": "softplus",
     **dict.fromkeys(("isub", "subtract"), "sub"),
     **dict.fromkeys(("imul", "multiply"), "mul"),
     **dict.fromkeys(("truediv", "itruediv", "divide", "truedivide"), "div"),
@@ -35,8 +36,9 @@ class Net:
     """A traced net: its steps, what each of them takes of the image (its signals), and the node of each module."""
 
     def __init__(self, model: nn.Module) -> None:
-        traced = trace(model, leaves=(SoftplusReLU6,))
+        traced = trace(model, leaves=(SoftplusReLU6, InPlaceSoftplus))
         self.graph, self.outputs, self.modules = traced.graph, traced.outputs, dict(model.named_modules())
+        self.constants = traced.constants
         nodes = list(self.graph.nodes)
         self.input = nodes[0]
         self.in_place = {node for node in nodes if self._works_in_place(node)}
@@ -109,9 +111,10 @@ class Net:
     def forward(self, x: Tensor) -> Values:
         """What each node gives for these images; nothing is done in place, since rules need what went into a step."""
         values: Values = {self.input: x}
-        for node in self.graph.nodes:
-            if node.op not in ("placeholder", "output"):
-                values[node] = self._run(node, values.__getitem__)
+        with as_in(self.modules[""]):
+            for node in self.graph.nodes:
+                if node.op not in ("placeholder", "output"):
+                    values[node] = self._run(node, values.__getitem__)
         return values
 
     def follow(self, x: Tensor) -> None:
@@ -141,6 +144,8 @@ class Net:
             args = tuple(a.clone() if i == 0 and isinstance(a, Tensor) else a for i, a in enumerate(args))
             kwargs = {k: a.clone() if k == "input" else a for k, a in kwargs.items()}
         target: Any = node.target
+        if node.op == "get_attr" and target in self.constants:
+            return self.constants[target]
         if node.op == "get_attr":
             return functools.reduce(getattr, target.split("."), self.modules[""])
         if node.op == "call_method":

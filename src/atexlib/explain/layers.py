@@ -43,10 +43,12 @@ class Reading:
     """Where its channels are: `first` (B, K, h, w), `last` (B, h, w, K), `tokens` (B, N, K)."""
     grid: tuple[int, int] = (0, 0)
     """Rows and columns of the tokens; they come last among the N."""
+    grid_of: str = ""
+    """The module that laid out the grid of the tokens."""
 
     def __str__(self) -> str:
-        """The name."""
-        return self.name
+        """The name, and for tokens where their grid comes from."""
+        return f"{self.name} (tokens on the grid of {self.grid_of})" if self.grid_of else self.name
 
     def maps(self, output: Tensor) -> Tensor:
         """The feature map (B, K, h, w) of what the module returned."""
@@ -85,7 +87,7 @@ def reading(model: nn.Module, x: Tensor, layer: str | nn.Module | None = None) -
     >>> from atexlib import nets
     >>> from atexlib.explain import layers
     >>> layers.reading(nets.ConvNet(), torch.rand(1, 1, 28, 28))
-    Reading(name='conv2', channels='first', grid=(0, 0))
+    Reading(name='conv2', channels='first', grid=(0, 0), grid_of='')
 
     Args:
         model: net that returns logits (B, C); it is looked at in eval mode.
@@ -228,9 +230,11 @@ def _read(call: _Call, earlier: list[_Call]) -> Reading | None:
     """How a call's output is read, None where it is no map or where its channels cannot be told."""
     shape = call.output.shape
     if len(shape) == 3:
-        grids = [tuple(old.output.shape[2:]) for old in earlier if _channels(old) == "first"]
-        fits = [grid for grid in grids if 0 <= shape[1] - math.prod(grid) <= EXTRA and math.prod(grid) > 1]
-        return Reading(call.name, "tokens", fits[-1]) if fits else None  # type: ignore[arg-type]
+        for old in reversed([old for old in earlier if _channels(old) == "first"]):
+            rows, columns = old.output.shape[2:]
+            if 0 <= shape[1] - rows * columns <= EXTRA and rows * columns > 1:
+                return Reading(call.name, "tokens", (rows, columns), old.name)
+        return None
     channels = _channels(call)
     return None if channels is None else Reading(call.name, channels)
 

@@ -47,7 +47,9 @@ class FixedWeights(TorchFunctionMode):
     ) -> Any:
         """Call `func` with constants in place of parameters, and convolutions by `convolve`."""
         kwargs = dict(kwargs or {})
-        if any(isinstance(value, fx.Proxy) for value in args):  # torch.fx knows parameters by their identity
+        if any(
+            isinstance(value, fx.Proxy) for value in (*args, *kwargs.values())
+        ):  # torch.fx knows parameters by their identity
             return func(*args, **kwargs)
         args = tuple(value.detach() if isinstance(value, nn.Parameter) else value for value in args)
         kwargs = {key: value.detach() if isinstance(value, nn.Parameter) else value for key, value in kwargs.items()}

@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -115,6 +116,13 @@ KINKED = (nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Hardswish, nn.Hardsi
 class _Softened:
     """What the classes of softened modules have in common."""
 
+    softness: float
+
+
+def as_in(model: nn.Module) -> AbstractContextManager:
+    """What is exchanged while a softplus copy runs is exchanged inside this too: for steps of it that are run apart."""
+    return _Smooth(model.softness) if isinstance(model, _Softened) else nullcontext()
+
 
 def _softened(kind: type[nn.Module], beta: float) -> type[nn.Module]:
     """The same class of module, whose forward runs with smooth units."""
@@ -124,7 +132,8 @@ def _softened(kind: type[nn.Module], beta: float) -> type[nn.Module]:
         with _Smooth(beta):
             return kind.forward(self, *args, **kwargs)
 
-    return type(kind.__name__, (_Softened, kind), {"forward": forward, "__module__": kind.__module__})
+    body = {"forward": forward, "softness": beta, "__module__": kind.__module__}
+    return type(kind.__name__, (_Softened, kind), body)
 
 
 class _Smooth(TorchFunctionMode):

@@ -1,6 +1,7 @@
 """The graph of a net, by torch.fx: in eval mode, of the images alone, with the defaults of whatever else it takes."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,12 @@ LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.LayerNorm)  # a subclass of o
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced net: its graph, whose one input is the images, and the node of each module's output by its name."""
+    """A traced net: its graph, whose one input is the images, the node of each module's output, and its constants."""
 
     graph: fx.Graph
     outputs: dict[str, fx.Node]
+    constants: dict[str, Any]
+    """Tensors that the net's forward makes, by the names by which the graph asks for them."""
 
 
 def trace(model: nn.Module, *, leaves: tuple[type[nn.Module], ...] = ()) -> Trace:
@@ -35,11 +38,19 @@ def trace(model: nn.Module, *, leaves: tuple[type[nn.Module], ...] = ()) -> Trac
         ValueError: a net that decides by the values of the images, or that does anything else that torch.fx cannot see.
     """
     tracer = _Tracer(leaves)
+    before = vars(model).keys() | model._buffers.keys()
     try:
         with evaluating(model):
-            return Trace(tracer.trace(model), tracer.outputs)
+            graph = tracer.trace(model)
     except Exception as error:  # tracing runs the net's own code, which may fail in any way
-        raise ValueError(f"{type(model).__name__} cannot be traced ({error}).") from error
+        reason = re.sub(r" at 0x[0-9a-f]+", "", str(error))
+        raise ValueError(f"{type(model).__name__} cannot be traced ({reason}).") from error
+    finally:  # torch.fx leaves the tensors that a forward makes on the net, which is not ours
+        left = (vars(model).keys() | model._buffers.keys()) - before
+        constants = {name: getattr(model, name) for name in left}
+        for name in left:
+            delattr(model, name)
+    return Trace(graph, tracer.outputs, constants)
 
 
 class _Tracer(fx.Tracer):
