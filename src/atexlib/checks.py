@@ -94,11 +94,6 @@ def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) ->
         )
 
 
-def is_trusted() -> bool:
-    """Whether this runs inside `trusted`."""
-    return _TRUSTED.get()
-
-
 def fine(name: str, x: Tensor) -> None:
     """Raise unless `x` is float32 or float64: in coarser numbers the steps of an attack drown in rounding."""
     if x.dtype not in (torch.float32, torch.float64):
@@ -212,8 +207,8 @@ def takes(model: nn.Module, x: Tensor) -> Iterator[None]:
 _RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and what to do
     "nference": "gradients cannot be computed of what was made in torch.inference_mode: use torch.no_grad instead, or "
     "leave it by torch.inference_mode(False) and pass images.clone() and a net built outside",
-    "use_reentrant": "the net recomputes a part by checkpoint(..., use_reentrant=True), of which torch gives no gradient "
-    "of the input; let it pass use_reentrant=False",
+    "use_reentrant": "the net recomputes a part by checkpoint(..., use_reentrant=True), of which torch gives no "
+    "gradient of the input; let it pass use_reentrant=False",
     "is not implemented": "a layer of the net has no second derivative, as Hardsigmoid and Hardswish; attack "
     "nets.with_softplus(model, beta=10), or pass that as the surrogate",
     "once_differentiable": "a layer of the net can be differentiated once only; give it a second derivative",
@@ -222,7 +217,7 @@ _RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and
 
 
 def _retell(error: RuntimeError) -> None:
-    """Raise what torch says where it cannot differentiate as a ValueError with a remedy; return from all other errors."""
+    """Raise what torch says where it cannot differentiate as a ValueError with a remedy; return from other errors."""
     for words, told in _RETOLD.items():
         if words in str(error):
             reason = str(error).partition("\n")[0]

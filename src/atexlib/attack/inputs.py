@@ -27,8 +27,8 @@ class Effort:
     """How hard a manipulation tried; as text one line, which belongs beside every number of it.
 
     >>> from atexlib import attack
-    >>> print(attack.Effort("gradient", "linf 0.1, label kept", 50, 2, 4, 3, "kinks", 0.5, None))
-    gradient, linf 0.1, label kept: 50 steps x 2 starts; 3 of 4 images could step (else: kinks); slopes see 50 % of a change
+    >>> print(attack.Effort("LRP", "linf 0.1, label kept", 50, 2, 4, 3, "kinks", 0.5, None))
+    LRP, linf 0.1, label kept: 50 steps x 2 starts; 3 of 4 images could step (else: kinks); slopes see 50 % of a change
     """
 
     explainer: str

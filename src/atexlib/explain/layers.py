@@ -110,8 +110,8 @@ def reading(model: nn.Module, x: Tensor, layer: str | nn.Module | None = None) -
     own = [call for call in calls if call.name == layer]
     if not own:
         raise ValueError(
-            f"layer {layer!r} gives no tensor; name one that the net calls, that has one output, and on which the images "
-            "have an effect."
+            f"layer {layer!r} gives no tensor; name one that the net calls, that has one output, and that the images "
+            "change."
         )
     found = _read(own[-1], calls[: calls.index(own[-1])])
     if found is None:
@@ -156,7 +156,7 @@ def resolved(explainer: Explainer, model: nn.Module, x: Tensor) -> Explainer:
 
 @contextmanager
 def outputs_of(model: nn.Module, name: str) -> Iterator[list[Any]]:
-    """What the module of this name returns while this is entered, call by call, safe from being overwritten in place."""
+    """What the module of this name returns while this is entered, call by call; nothing in place overwrites it."""
     outputs: list[Any] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:

@@ -289,7 +289,7 @@ def _surrogate(model: nn.Module, x: Tensor, beta: float) -> tuple[nn.Module | No
 
 
 def _doubts(name: str, noise: Tensor, worst: Tensor, effort: Effort) -> list[str]:
-    """What speaks against an explainer's numbers: each image's Spearman under noise and at the worst, and the effort."""
+    """What speaks against an explainer's numbers: Spearman under noise and at the worst (N,), and the effort."""
     notes, constant = [], int(worst.isnan().sum())
     if constant > len(worst) / 2:
         counted = f"{name}: {constant} of {len(worst)} maps are constant, so their entries have no order."

@@ -147,8 +147,8 @@ def _check_norms(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, NORMS) and module.running_mean is None:
             raise ValueError(
-                f"layer {name!r} ({type(module).__name__}) normalises by the statistics of the batch, in eval mode too, "
-                "so each image changes its neighbours' maps; build it with track_running_stats=True."
+                f"layer {name!r} ({type(module).__name__}) normalises by the statistics of the batch, in eval mode "
+                "too, so each image changes its neighbours' maps; build it with track_running_stats=True."
             )
 
 
@@ -175,8 +175,8 @@ def check_steady(model: nn.Module, x: Tensor) -> None:
     allowed = max(STEADY, 64 * torch.finfo(first.dtype).eps) * (1 + first.abs().max())
     if (again - first).abs().max() > allowed:
         raise ValueError(
-            f"{type(model).__name__} returns other logits when it is asked again, in eval mode: it draws random numbers. "
-            "Let its dropout heed the mode, F.dropout(x, p, training=self.training)."
+            f"{type(model).__name__} returns other logits when it is asked again, in eval mode: it draws random "
+            "numbers. Let its dropout heed the mode, F.dropout(x, p, training=self.training)."
         )
     if (alone - first[:1]).abs().max() > allowed:
         raise ValueError(
