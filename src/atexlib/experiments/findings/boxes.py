@@ -58,7 +58,7 @@ def judged(*, dataset: str = DATA, claims: Sequence[str] = ("T1", "T2", "T3", "T
     words: dict[str, list[str]] = {}
     for name in claims:
         words.setdefault(verdicts.verdict(CLAIMS[name].cells("atex").values()), []).append(name)
-    said = [f"Claims {verdict}: {', '.join(names)}." for verdict, names in words.items()]
+    said = [f"{verdict.capitalize()}: {', '.join(names)}." for verdict, names in words.items()]
     for first, second, sizes in (("atex", "atex_free", EPS), ("atex", "beta", EPS), ("atex_0.1", "none", EPS[1:])):
         names = {name: TREATED[name].label for name in (first, second)}
         for eps in sizes:
