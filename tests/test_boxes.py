@@ -34,6 +34,12 @@ def test_a_chapter_ends_with_what_was_found(path):
     assert len(re.findall(wanted, code(path), re.M)) == 1
 
 
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_no_result_is_told_from_memory(path):
+    text = path.read_text(encoding="utf-8").lower()
+    assert text.count("when this was written") == (path.stem == "07_honest_evaluation")
+
+
 @pytest.mark.parametrize("name", BOXES)
 def test_a_box_has_numbers_with_intervals_and_says_where_they_come_from(name):
     found = BOXES[name]()
