@@ -19,6 +19,7 @@ from .ball import Ball
 from .kinks import no_step
 from .objectives import Objective, of_rows
 
+NEAR = 0.5  # of a tolerance, from where on a step heeds it
 SEEN = 0.9  # of a map's change that slopes should account for; less is said
 
 
@@ -249,6 +250,7 @@ def _manipulate(
             violation=violation,
             surrogate=surrogate,
             guide_violation=guide_violation,
+            edge=None if tolerance is None else NEAR * tolerance,
             **effort,
         )
         with torch.no_grad():
