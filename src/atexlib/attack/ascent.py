@@ -44,9 +44,10 @@ def ascend(
     Each step moves along the sign (L-infinity) or the direction (L2) of the gradient with momentum; the step size falls
     to zero along a cosine. An image that breaks the constraint climbs back instead: for it the step lowers the
     violation. With an `edge`, score and constraint are looked at together: near the border a step follows what of the
-    slope does not raise the violation, its part in the border's tangent; that part also goes into each step back. Where the slope is no more than the rounding of the score, as that of a distance is at its start, the
-    step goes in a random direction, which is drawn at a start. What is returned is, per image, the best iterate on
-    which the constraint holds, or the centre.
+    slope does not raise the violation, its part in the border's tangent; that part also goes into each step back. Where
+    the slope is no more than the rounding of the score, as that of a distance is at its start, the step goes in a
+    random direction, which is drawn at a start. What is returned is, per image, the best iterate on which the
+    constraint holds, or the centre.
 
     Args:
         model: frozen net that returns logits (B, C).
@@ -148,9 +149,7 @@ def _slope(value: Tensor, excess: Tensor, feasible: Tensor, near: Tensor | None,
     if near is None or not excess.requires_grad:
         climb = torch.where(feasible, value, -excess)
         return torch.autograd.grad(climb.sum(), z)[0].nan_to_num(0, 0, 0)
-    up, out = (
-        torch.autograd.grad(part.sum(), z, retain_graph=True)[0].nan_to_num(0, 0, 0) for part in (value, excess)
-    )
+    up, out = (torch.autograd.grad(part.sum(), z, retain_graph=True)[0].nan_to_num(0, 0, 0) for part in (value, excess))
     tiny = torch.finfo(up.dtype).tiny
     share = (up * out).sum((1, 2, 3)) / out.square().sum((1, 2, 3)).clamp_min(tiny)
     along = up - _column(share.clamp_min(0)) * out
