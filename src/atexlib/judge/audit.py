@@ -259,8 +259,8 @@ def _accuracy(
     else:
         known = set(labels) & set(names or ())
         if known:
-            right = [name == (names or ())[number] for name, number in zip(labels, predicted.tolist(), strict=True)]
-            return bootstrap(torch.tensor(right).double()), []
+            told_right = [name == (names or ())[n] for name, n in zip(labels, predicted.tolist(), strict=True)]
+            return bootstrap(torch.tensor(told_right).double()), []
         told = f"no label, as {labels[0]!r}, is one of class_names"
     return None, [f"There is no accuracy: {told}, so they may count otherwise than the net's outputs."]
 

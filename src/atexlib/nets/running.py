@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,8 @@ def plain(model: nn.Module, *, name: str = "model") -> nn.Module:
     """
     checks.net(name, model)
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
-        model = getattr(model, "_orig_mod", None) or model.module
+        inner = getattr(model, "_orig_mod", None) or model.module
+        model = cast("nn.Module", inner)
     for part, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             where = f"the part {part!r} of the {name}" if part else f"the {name}"
