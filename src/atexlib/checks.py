@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 SUM = 1e-4  # so near to 1 do rows of probabilities add up
+BATCH_OF_ONE = "more than 1 value per channel"  # what batch norm in train mode says of it
 _TRUSTED = ContextVar("trusted", default=False)
 
 
@@ -92,11 +93,6 @@ def batch(name: str, x: Tensor, *, bounds: tuple[float, float] | None = None) ->
             "inside the net, or pass bounds that hold where a function takes them. Where only rounding carried it out, "
             f"{name}.clamp{tuple(bounds)} brings it back."
         )
-
-
-def is_trusted() -> bool:
-    """Whether this runs inside `trusted`."""
-    return _TRUSTED.get()
 
 
 def fine(name: str, x: Tensor) -> None:
@@ -197,23 +193,29 @@ def takes(model: nn.Module, x: Tensor) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and BATCH_OF_ONE not in str(error):
+            raise
         _retell(error)
         reason = str(error).partition("\n")[0]
         what = f"images of shape {tuple(x.shape)}, {x.dtype}, on {x.device}"
         remedy = "pass images as it was made for."
         if "in-place" in reason:
             remedy = "it writes on what it is given: let its forward begin with x = x.clone()."
-        if "more than 1 value per channel" in reason:
+        if BATCH_OF_ONE in reason:
             remedy = "batch norm cannot train on one image: pass another batch_size."
         raise ValueError(f"{type(model).__name__} cannot take {what} ({reason}); {remedy}") from error
 
 
+RECOMPUTED = (
+    "the net recomputes a part by torch.utils.checkpoint, which does not go together with an explanation's derivatives; "
+    "let it do so in train mode alone: checkpoint(f, x, use_reentrant=False) if self.training else f(x)"
+)
 _RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and what to do
     "nference": "gradients cannot be computed of what was made in torch.inference_mode: use torch.no_grad instead, or "
     "leave it by torch.inference_mode(False) and pass images.clone() and a net built outside",
-    "use_reentrant": "the net recomputes a part by checkpoint(..., use_reentrant=True), of which torch gives no gradient "
-    "of the input; let it pass use_reentrant=False",
+    "use_reentrant": RECOMPUTED,
+    "Recomputed values": RECOMPUTED,
     "is not implemented": "a layer of the net has no second derivative, as Hardsigmoid and Hardswish; attack "
     "nets.with_softplus(model, beta=10), or pass that as the surrogate",
     "once_differentiable": "a layer of the net can be differentiated once only; give it a second derivative",
@@ -221,7 +223,7 @@ _RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and
 }
 
 
-def _retell(error: RuntimeError) -> None:
+def _retell(error: Exception) -> None:
     """Raise what torch says where it cannot differentiate as a ValueError with a remedy; return from all other errors."""
     for words, told in _RETOLD.items():
         if words in str(error):
@@ -231,11 +233,12 @@ def _retell(error: RuntimeError) -> None:
 
 @contextmanager
 def derivatives() -> Iterator[None]:
-    """Refuse to differentiate inside `torch.inference_mode`, and say in a sentence why torch cannot differentiate."""
+    """Switch gradients on, refuse `torch.inference_mode`, and say in a sentence why torch cannot differentiate."""
     if torch.is_inference_mode_enabled():
         raise ValueError(f"{_RETOLD['nference']}.")
     try:
-        yield
+        with torch.enable_grad():
+            yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

@@ -117,7 +117,6 @@ class Manipulation:
 
 
 @checks.derivatives()
-@torch.enable_grad()
 def manipulate(
     model: nn.Module,
     x: Tensor,
@@ -207,7 +206,7 @@ def manipulate(
         parts.append(_manipulate(model, ball, aim, **options))
     effort = Effort.of([part.effort for part in parts])
     if not effort.stepped:
-        warnings.warn(no_step(effort.why), stacklevel=4)  # `manipulate` is wrapped twice
+        warnings.warn(no_step(effort.why), stacklevel=3)  # `manipulate` is wrapped
     names = [field.name for field in fields(Manipulation) if field.name != "effort"]
     return Manipulation(*(torch.cat([getattr(part, name) for part in parts]) for name in names), effort=effort)
 

@@ -309,9 +309,10 @@ def _mean_gradient(
     x = _variable(x, create_graph)
     if isinstance(target, Tensor):
         checks.labels("target", target, size=len(x))
-    elif target is None:
+    if target is None or not checks.is_trusted():  # what is wrong with the logits is said of the images, not of copies
         with torch.no_grad():
-            target = logits_of(model, x).argmax(1)
+            logits = logits_of(model, x)
+        target = logits.argmax(1) if target is None else target
 
     fixed = weights_are_fixed()
 

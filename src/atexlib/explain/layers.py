@@ -2,6 +2,7 @@
 
 import functools
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -75,6 +76,7 @@ class _Call:
         self.mark = _mark(self.output)
 
 
+@checks.derivatives()
 def reading(model: nn.Module, x: Tensor, layer: str | nn.Module | None = None) -> Reading:
     """How a layer is read as a feature map; for None the layer that Grad-CAM reads by default.
 
@@ -156,10 +158,16 @@ def resolved(explainer: Explainer, model: nn.Module, x: Tensor) -> Explainer:
 
 @contextmanager
 def outputs_of(model: nn.Module, name: str) -> Iterator[list[Any]]:
-    """What the module of this name returns while this is entered, call by call, safe from being overwritten in place."""
+    """What the module of this name returns while this is entered, call by call, safe from being overwritten in place.
+
+    Calls by other threads are not looked at.
+    """
     outputs: list[Any] = []
+    thread = threading.get_ident()
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if threading.get_ident() != thread:
+            return None
         outputs.append(output)
         return output.clone() if isinstance(output, Tensor) else output
 
@@ -175,12 +183,17 @@ def _calls(model: nn.Module, x: Tensor) -> tuple[list[_Call], list[Tensor | None
     calls: list[_Call] = []
     sources: list[tuple[int, int] | None] = []
     width: list[tuple[int, bool] | None] = [None]
+    thread = threading.get_ident()  # others may use the net meanwhile
 
     def before(_module: nn.Module, inputs: tuple) -> None:
+        if threading.get_ident() != thread:
+            return
         sources.append(_mark(inputs[0]) if inputs and isinstance(inputs[0], Tensor) else None)
 
     def after(name: str) -> Callable:
         def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if threading.get_ident() != thread:
+                return
             source = sources.pop()
             width[0] = _width(module) or width[0]
             if isinstance(output, Tensor) and output.requires_grad:
