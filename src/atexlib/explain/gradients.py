@@ -93,7 +93,8 @@ def grad_cam(
 ) -> Tensor:
     """Grad-CAM: a layer's channels, weighted by their mean gradients, summed and enlarged to the image's size.
 
-    Transformers' tokens and maps whose channels come last are read as (B, K, h, w). The final ReLU of the paper is left to the caller (`map.relu()`), as all maps here are raw and signed.
+    Transformers' tokens and maps whose channels come last are read as (B, K, h, w). The final ReLU of the paper is left
+    to the caller (`map.relu()`), as all maps here are raw and signed.
 
     >>> import torch
     >>> from atexlib import explain, nets

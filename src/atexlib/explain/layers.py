@@ -112,8 +112,8 @@ def reading(model: nn.Module, x: Tensor, layer: str | nn.Module | None = None) -
     own = [call for call in calls if call.name == layer]
     if not own:
         raise ValueError(
-            f"layer {layer!r} gives no tensor; name one that the net calls, that has one output, and on which the images "
-            "have an effect."
+            f"layer {layer!r} gives no tensor; name one that the net calls, that has one output, and on which the "
+            "images have an effect."
         )
     found = _read(own[-1], calls[: calls.index(own[-1])])
     if found is None:
@@ -223,11 +223,12 @@ def _last(model: nn.Module, calls: list[_Call], slopes: list[Tensor | None]) -> 
         while True:
             group = groups[calls[number].mark]
             inner = calls[group[0]]
-            lone = isinstance(inner.module, UNITS) and len(group) == 1
-            before = groups.get(inner.source or (0, 0), [len(calls)])[
-                0
-            ]  # by what a later tensor has, no call is marked
-            if not (lone or isinstance(inner.module, POOLS)) or before >= group[0]:
+            # What a later tensor has taken the place of marks no call, hence what lies after all of them.
+            before = groups.get(inner.source or (0, 0), [len(calls)])[0]
+            if before >= group[0]:
+                break
+            lone = len(group) == 1 and _is_unit(inner, calls[before])
+            if not (lone or isinstance(inner.module, POOLS)):
                 break
             number = before
         found = _read(calls[group[-1]], calls[: group[-1]])
@@ -237,6 +238,13 @@ def _last(model: nn.Module, calls: list[_Call], slopes: list[Tensor | None]) -> 
     if convolutions:  # the images are so small that each gives one pixel
         return Reading(convolutions[-1], "first")
     raise ValueError(f"{type(model).__name__} has no feature map on the way to its logits; name the layer, layer=...")
+
+
+def _is_unit(call: _Call, before: _Call) -> bool:
+    """Whether a module is a unit: one of torch's, or one's own that has no weights and no parts and keeps the shape."""
+    module = call.module
+    bare = not any(True for _ in module.parameters()) and not any(True for _ in module.children())
+    return isinstance(module, UNITS) or (bare and call.output.shape == before.output.shape)
 
 
 def _read(call: _Call, earlier: list[_Call]) -> Reading | None:

@@ -18,7 +18,7 @@ from .convolution import FixedWeights
 PIXELS = 204_800  # of the images in a net at once on a CPU: 261 images of 28 x 28
 BYTES = 2**14  # of a GPU's memory for a pixel
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-STEADY = 1e-3  # of the largest logit, by which rounding may move one
+STEADY = 1e-4  # of the largest logit, by which rounding may move one
 
 
 def plain(model: nn.Module, *, name: str = "model") -> nn.Module:
@@ -48,8 +48,8 @@ def plain(model: nn.Module, *, name: str = "model") -> nn.Module:
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of images (B, C, H, W), at least two an image: the place through which every net is called.
 
-    An object or a dict that holds them as `logits`, as those of Hugging Face do, will do. The net is given a copy of the
-    images, on which it may write.
+    An object or a dict that holds them as `logits`, as those of Hugging Face do, will do. The net is given a copy of
+    the images, on which it may write.
 
     >>> import torch
     >>> from atexlib import nets
@@ -191,8 +191,8 @@ def _check_norms(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, NORMS) and module.running_mean is None:
             raise ValueError(
-                f"layer {name!r} ({type(module).__name__}) normalises by the statistics of the batch, in eval mode too, "
-                "so each image changes its neighbours' maps; build it with track_running_stats=True."
+                f"layer {name!r} ({type(module).__name__}) normalises by the statistics of the batch, in eval mode "
+                "too, so each image changes its neighbours' maps; build it with track_running_stats=True."
             )
 
 
@@ -220,14 +220,14 @@ def check_steady(model: nn.Module, x: Tensor) -> None:
             alone = torch.cat([logits_of(model, image) for image in few.split(1)])
         except ValueError as error:
             raise ValueError(
-                f"{type(model).__name__} takes images together, in eval mode, but none alone: it uses the statistics of "
-                f"the batch. Let it look at one image at a time. ({error})"
+                f"{type(model).__name__} takes images together, in eval mode, but none alone: it uses the statistics "
+                f"of the batch. Let it look at one image at a time. ({error})"
             ) from error
     allowed = max(STEADY, 64 * torch.finfo(first.dtype).eps) * (1 + first.abs().max())
     if (again - first).abs().max() > allowed:
         raise ValueError(
-            f"{type(model).__name__} returns other logits when it is asked again, in eval mode: it draws random numbers. "
-            "Let its dropout heed the mode, F.dropout(x, p, training=self.training)."
+            f"{type(model).__name__} returns other logits when it is asked again, in eval mode: it draws random "
+            "numbers. Let its dropout heed the mode, F.dropout(x, p, training=self.training)."
         )
     if (alone - first).abs().max() > allowed:
         raise ValueError(

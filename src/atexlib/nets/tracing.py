@@ -92,6 +92,8 @@ class _Tracer(fx.Tracer):
             return m._orig_mod(*args, **kwargs)
         if getattr(m, "_compiled_call_impl", None):
             forward = m.forward
+        if isinstance(m, nn.Sequential) and m not in self.root.modules():  # a part that was cut out: net[:4](x)
+            return forward(*args, **kwargs)
         found = super().call_module(m, forward, args, kwargs)
         if isinstance(found, fx.Proxy):
             self.outputs[self.path_of_module(m)] = found.node

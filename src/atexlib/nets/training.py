@@ -145,8 +145,8 @@ def optimize(
         entry = {"epoch": epoch, "loss": total.item() / count}
         if not math.isfinite(entry["loss"]):
             raise ValueError(
-                f"the loss of epoch {epoch} is {entry['loss']}; lower lr (now {lr}), or see by nets.predict(model, images) "
-                "for which images the logits are not finite."
+                f"the loss of epoch {epoch} is {entry['loss']}; lower lr (now {lr}), or see by nets.predict(model, "
+                "images) for which images the logits are not finite."
             )
         if validate is not None:
             measured = validate(model.eval())
