@@ -336,10 +336,10 @@ def _compared(
     """Maps of x and z, how alike they are, whether the prediction was kept and how far z lies from x."""
     clean, changed = explainer(model, x, target), explainer(model, z, target)
     a, b = normalize(clean), normalize(changed)
-    flat = _is_constant(a) | _is_constant(b)
+    flat = (_is_constant(a) | _is_constant(b)).cpu()
     return {
-        "spearman": alike.spearman(a, b).masked_fill(flat, torch.nan),
-        "topk": alike.topk_intersection(a, b, k).masked_fill(flat, torch.nan),
+        "spearman": alike.spearman(a, b).cpu().masked_fill(flat, torch.nan),
+        "topk": alike.topk_intersection(a, b, k).cpu().masked_fill(flat, torch.nan),
         "ssim": alike.ssim(a, b, data_range=1.0)
         if min(a.shape[2:]) >= alike.WINDOW
         else a.new_full((len(a),), torch.nan),
