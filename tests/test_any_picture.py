@@ -5,7 +5,9 @@ import os
 import subprocess
 from pathlib import Path
 
+import nbformat
 import numpy as np
+import papermill
 import pytest
 import torch
 from conftest import objective_of, seeded
@@ -17,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import atexlib
 from atexlib import attack, chapters, checks, data, explain, judge, maps, show
+from atexlib.experiments.engine import store
 from atexlib.judge import report
 
 ROOT = Path(__file__).parents[1]
@@ -322,8 +325,6 @@ def test_reports_and_results_may_lie_under_home(tmp_path, monkeypatch, x):
     assert path == tmp_path / "my audit.html"
     assert path.exists()
     monkeypatch.setenv("ATEXLIB_RESULTS", "~/my results")
-    from atexlib.experiments.engine import store
-
     assert store.place("a") == tmp_path / "my results" / "a"
 
 
@@ -356,19 +357,26 @@ SAID = {
 
 @pytest.mark.parametrize("word", SAID)
 def test_a_switch_may_be_said_in_any_word(word, monkeypatch):
-    import nbformat
-
-    cells = nbformat.read(ROOT / "notebooks" / "02_manipulating_inputs.ipynb", 4).cells
-    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     monkeypatch.setenv("ATEXLIB_RECOMPUTE", word)
     values = {}
-    exec(cell.source, values)
-    assert values["recompute"] is SAID[word]
+    exec(parameters_cell(), values)
+    assert checks.switch("recompute", values["recompute"]) is SAID[word]
+    assert checks.switch("recompute", SAID[word]) is SAID[word]
+
+
+@pytest.mark.parametrize("word", ["maybe", "2", "None", 1, None])
+def test_another_word_is_refused(word):
+    with pytest.raises(ValueError, match=r"recompute is .*; pass True or False"):
+        chapters.begin(preset="smoke", dataset="digits", device="cpu", seed=0, recompute=word)
+
+
+def parameters_cell():
+    cells = nbformat.read(ROOT / "notebooks" / "02_manipulating_inputs.ipynb", 4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return cell.source
 
 
 def test_papermill_reads_every_parameter():
-    import papermill
-
     for path in sorted((ROOT / "notebooks").glob("**/[0-9]*.ipynb")):
         found = papermill.inspect_notebook(str(path))
         assert {"preset", "dataset", "device", "seed", "recompute"} <= found.keys(), path.name

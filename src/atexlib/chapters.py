@@ -73,7 +73,9 @@ class Setting:
         return self.place.generator()
 
 
-def begin(*, preset: str, dataset: str, device: str | torch.device, seed: int, recompute: bool = False) -> Setting:
+def begin(
+    *, preset: str, dataset: str, device: str | torch.device, seed: int, recompute: bool | str = False
+) -> Setting:
     """Check a chapter's parameters, then load its test images and its net.
 
     >>> from atexlib import chapters
@@ -87,7 +89,8 @@ def begin(*, preset: str, dataset: str, device: str | torch.device, seed: int, r
             the preset `smoke`, said aloud.
         device: as torch names it, such as `cpu`, `cuda:1` or `mps`, or `auto`: a GPU if there is one.
         seed: of the net and of every random draw.
-        recompute: train the net at the preset's size even if a committed one could be read.
+        recompute: train the net at the preset's size even if a committed one could be read; True
+            or False, or what settings say for it: `1`, `yes`, `true`, `on`, or their opposites.
 
     Raises:
         ValueError: a parameter that is not one of those.
@@ -95,8 +98,7 @@ def begin(*, preset: str, dataset: str, device: str | torch.device, seed: int, r
     checks.one_of("preset", preset, PRESETS)
     checks.one_of("dataset", dataset, ("auto", *data.DATASETS))
     checks.count("seed", seed, low=0)
-    if not isinstance(recompute, bool):
-        raise ValueError(f"recompute is {recompute!r}; pass True or False.")
+    recompute = checks.switch("recompute", recompute)
     device = str(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

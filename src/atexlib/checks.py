@@ -60,6 +60,15 @@ def count(name: str, value: int, *, low: int = 1, high: float = math.inf) -> Non
     number(name, value, low=low, high=high)
 
 
+def switch(name: str, value: bool | str) -> bool:
+    """True or False, also from the words of a setting; raise for anything else."""
+    words = {word: said for said, own in ((True, "1 true yes on"), (False, "0 false no off")) for word in own.split()}
+    word = "0" if value == "" else str(value).strip().lower()
+    if not isinstance(value, bool | str) or word not in words:
+        raise ValueError(f"{name} is {value!r}; pass True or False.")
+    return words[word]
+
+
 def four_axes(name: str, x: Tensor) -> None:
     """Raise unless `x` is a non-empty float tensor (B, C, H, W)."""
     if not isinstance(x, Tensor):
@@ -208,7 +217,7 @@ def takes(model: nn.Module, x: Tensor) -> Iterator[None]:
 
 
 RECOMPUTED = (
-    "the net recomputes a part by torch.utils.checkpoint, which does not go together with an explanation's derivatives; "
+    "the net recomputes a part by torch.utils.checkpoint, which does not go together with derivatives by the images; "
     "let it do so in train mode alone: checkpoint(f, x, use_reentrant=False) if self.training else f(x)"
 )
 _RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and what to do
@@ -224,7 +233,7 @@ _RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and
 
 
 def _retell(error: Exception) -> None:
-    """Raise what torch says where it cannot differentiate as a ValueError with a remedy; return from all other errors."""
+    """Raise what torch says where it cannot differentiate as a ValueError with a remedy; return from other errors."""
     for words, told in _RETOLD.items():
         if words in str(error):
             reason = str(error).partition("\n")[0]

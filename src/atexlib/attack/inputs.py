@@ -27,8 +27,8 @@ class Effort:
     """How hard a manipulation tried; as text one line, which belongs beside every number of it.
 
     >>> from atexlib import attack
-    >>> print(attack.Effort("gradient", "linf 0.1, label kept", 50, 2, 4, 3, "kinks", 0.5, None))
-    gradient, linf 0.1, label kept: 50 steps x 2 starts; 3 of 4 images could step (else: kinks); slopes see 50 % of a change
+    >>> print(attack.Effort("gradient", "linf 0.1", 50, 2, 4, 3, "kinks", 0.5, None))
+    gradient, linf 0.1: 50 steps x 2 starts; 3 of 4 images could step (else: kinks); slopes see 50 % of a change
     """
 
     explainer: str
@@ -189,7 +189,7 @@ def manipulate(
     if not callable(objective) or isinstance(objective, type):
         raise ValueError(f"objective is {objective!r}; pass an instance, for example Untargeted(k=50).")
     generator = checks.generator(generator)
-    effort: dict[str, Any] = {
+    search: dict[str, Any] = {
         "steps": steps,
         "step_size": step_size,
         "starts": starts,
@@ -202,13 +202,14 @@ def manipulate(
     for rows in torch.arange(len(x)).split(int(batch_size or len(x))):
         ball = Ball(x[rows].detach(), eps, norm, bounds)
         aim = objective if batch_size is None else of_rows(objective, rows)
-        options = {"explainer": explainer, "tolerance": prediction_tolerance, "surrogate": surrogate, **effort}
+        options = {"explainer": explainer, "tolerance": prediction_tolerance, "surrogate": surrogate, **search}
         parts.append(_manipulate(model, ball, aim, **options))
     effort = Effort.of([part.effort for part in parts])
     if not effort.stepped:
         warnings.warn(no_step(effort.why), stacklevel=3)  # `manipulate` is wrapped
     names = [field.name for field in fields(Manipulation) if field.name != "effort"]
-    return Manipulation(*(torch.cat([getattr(part, name) for part in parts]) for name in names), effort=effort)
+    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return Manipulation(**joined, effort=effort)
 
 
 def _manipulate(
@@ -219,7 +220,7 @@ def _manipulate(
     explainer: Explainer,
     tolerance: float | None,
     surrogate: nn.Module | None,
-    **effort: Any,
+    **search: Any,
 ) -> Manipulation:
     x = ball.center
     with frozen(model), frozen(surrogate) if surrogate is not None else nullcontext():
@@ -248,7 +249,7 @@ def _manipulate(
             violation=violation,
             surrogate=surrogate,
             guide_violation=guide_violation,
-            **effort,
+            **search,
         )
         with torch.no_grad():
             holds = violation(logits_of(model, best)) < 0
@@ -275,8 +276,8 @@ def _manipulate(
             explainer=registry.described(explainer),
             constraint=f"{ball.norm} {ball.eps:.3g}, "
             + ("label kept" if tolerance is None else f"label kept, probability within {tolerance:g}"),
-            steps=effort["steps"],
-            starts=effort["starts"],
+            steps=search["steps"],
+            starts=search["starts"],
             images=len(x),
             stepped=int(ahead.stepped.sum()),
             why=ahead.why,

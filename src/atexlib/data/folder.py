@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageOps
@@ -68,14 +69,14 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
         return all(map(_is_shown, Path(file).relative_to(path).parts)) and file.lower().endswith(IMG_EXTENSIONS)
 
     try:
-        folder = Shown(path, transform=to_square, loader=_read_picture, is_valid_file=is_picture)
+        folder: Any = Shown(path, transform=to_square, loader=_read_picture, is_valid_file=is_picture)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is not a tree of class folders with pictures in each: {error}") from error
     targets = torch.tensor(folder.targets)
     if per_class is not None:
         rank = torch.arange(len(targets)) - torch.searchsorted(targets, targets)  # place within its own class
         folder, targets = Subset(folder, (rank < per_class).nonzero()[:, 0].tolist()), targets[rank < per_class]
-        classes = folder.dataset.classes  # type: ignore[attr-defined]
+        classes = folder.dataset.classes
     else:
         classes = folder.classes
     batches = tqdm(DataLoader(folder, batch_size=256), desc=f"reading {path.name}", disable=not progress)

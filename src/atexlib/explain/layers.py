@@ -147,7 +147,7 @@ def resolved(explainer: Explainer, model: nn.Module, x: Tensor) -> Explainer:
     >>> explain.described(layers.resolved(explain.grad_cam, nets.ConvNet(), torch.rand(1, 1, 28, 28)))
     'Grad-CAM of conv2'
     """
-    inner = explainer
+    inner: Any = explainer
     options: dict[str, Any] = {}
     while isinstance(inner, functools.partial):
         inner, options = inner.func, inner.keywords | options

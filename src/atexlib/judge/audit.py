@@ -305,7 +305,7 @@ def _bends(model: nn.Module, x: Tensor) -> bool:
 
 
 def _doubts(name: str, noise: Tensor, worst: Tensor, effort: Effort) -> list[str]:
-    """What speaks against an explainer's numbers: each image's Spearman under noise and at the worst, and the effort."""
+    """What speaks against an explainer's numbers: its Spearman under noise and at the worst, (N,), and the effort."""
     notes, constant = [], int(worst.isnan().sum())
     if constant > len(worst) / 2:
         counted = f"{name}: {constant} of {len(worst)} maps are constant, so their entries have no order."

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,8 @@ def plain(model: nn.Module, *, name: str = "model") -> nn.Module:
     """
     checks.net(name, model)
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(model, "_orig_mod"):
-        model = getattr(model, "_orig_mod", None) or model.module
+        inner = getattr(model, "_orig_mod", None) or model.module
+        model = cast("nn.Module", inner)
     for part, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             where = f"the part {part!r} of the {name}" if part else f"the {name}"

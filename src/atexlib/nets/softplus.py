@@ -105,7 +105,7 @@ def _unit(module: nn.Module, beta: float) -> nn.Module:
     if isinstance(module, nn.ReLU6):
         return SoftplusReLU6(beta, module.inplace)
     if isinstance(module, KINKED) and not isinstance(module, _Softened):
-        module.__class__ = _softened(type(module), beta)
+        module.__class__ = _softened(type(module), beta)  # type: ignore[assignment]
     return module
 
 
@@ -255,12 +255,12 @@ _COUNTERPARTS: dict[Any, Callable] = {
     **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky),
     **dict.fromkeys((F.rrelu, F.rrelu_, torch.rrelu), _rrelu),
     **dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu),
-    **dict.fromkeys((F.threshold, F.threshold_, torch.threshold), _threshold),
+    **dict.fromkeys((F.threshold, torch.threshold, torch.threshold_), _threshold),
     F.hardsigmoid: _hardsigmoid,
     F.hardswish: _hardswish,
 }
 _IN_PLACE = {
     F.relu_, torch.relu_, Tensor.relu_, F.hardtanh_, torch.clamp_, torch.clip_, Tensor.clamp_, Tensor.clip_,
-    torch.clamp_min_, Tensor.clamp_min_, F.leaky_relu_, F.rrelu_, F.threshold_,
+    torch.clamp_min_, Tensor.clamp_min_, F.leaky_relu_, F.rrelu_, torch.threshold_,
 }  # fmt: skip
 _TAKE_INPLACE = {F.relu: 1, F.relu6: 1, F.hardtanh: 3, F.leaky_relu: 2, F.hardsigmoid: 1, F.hardswish: 1}

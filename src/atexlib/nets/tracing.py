@@ -88,8 +88,9 @@ class _Tracer(fx.Tracer):
         """A module's call: one node, or those inside; of what `torch.compile` made, those of what was compiled."""
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
-        if hasattr(m, "_orig_mod"):
-            return m._orig_mod(*args, **kwargs)
+        compiled: Any = getattr(m, "_orig_mod", None)
+        if compiled is not None:
+            return compiled(*args, **kwargs)
         if getattr(m, "_compiled_call_impl", None):
             forward = m.forward
         if isinstance(m, nn.Sequential) and m not in self.root.modules():  # a part that was cut out: net[:4](x)
