@@ -363,3 +363,33 @@ def test_the_push_does_not_follow_the_rounding_of_the_map(net, x, name, dtype):
     steps = [first_step(explainer) for explainer in (explain.gradient, rounded(1), rounded(2))]
     assert torch.equal(steps[0], steps[1])
     assert torch.equal(steps[0], steps[2])
+
+
+SMOOTH = {
+    "maximum": lambda: nets.ConvNet(side=8, width=4, hidden=12, classes=4, generator=seeded(2)),
+    "average": lambda: nets.with_pooling(nets.ConvNet(side=8, width=4, hidden=12, classes=4, generator=seeded(3)), 2.0),
+    "dense": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 4)),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("tolerance", [0.01, 0.05])
+def test_a_larger_ball_never_scores_lower(x, name, tolerance):
+    """Steps that look at score and constraint together: those that only come back lose in large balls."""
+    torch.manual_seed(0)
+    net = SMOOTH[name]().double().eval()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.mul_(2)  # so that the tolerance binds
+    found = [
+        manipulate(net, x, attack.Distance(), eps=eps, steps=40, prediction_tolerance=tolerance)
+        for eps in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+    ]
+    scores = torch.stack([one.score for one in found])
+    free = manipulate(net, x, attack.Distance(), eps=0.4, steps=40).score
+    assert (scores[:-1].diff(dim=0) > -1e-3).all()
+    assert (
+        scores.mean(1).diff() > 0
+    ).all()  # a ball that spans most of [0, 1] has so many hills that one image may lose
+    assert scores[-1].mean() > 0.7 * free.mean()
+    assert all(one.prediction_shift.max() <= tolerance for one in found)

@@ -302,3 +302,38 @@ def test_the_report_says_what_the_audit_found(found, tmp_path):
 def test_a_report_is_safe_to_open(found, tmp_path):
     poisoned = dataclasses.replace(found, notes=["<script>alert(1)</script>"])
     assert "<script>" not in report.save(poisoned, tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_no_accuracy_is_told_where_labels_do_not_count_as_the_outputs_do(smooth, images):
+    x, _ = images
+    options = {"explainers": ["gradient"], "attacks": ["distance"], **QUICK}
+    predicted = smooth(x).argmax(1)
+    names = [f"class {number}" for number in range(10)]
+    assert atexlib.audit(smooth, x, **options).accuracy is None
+    by_number = atexlib.audit(smooth, x, predicted, **options)
+    by_name = atexlib.audit(smooth, x, [names[number] for number in predicted], class_names=names, **options)
+    assert by_number.accuracy == by_name.accuracy
+    assert by_number.accuracy.mean == 1
+    for labels, more in ((torch.zeros_like(predicted), {}), (["cat"] * len(x), {"class_names": names})):
+        assert (predicted != 0).all()
+        found = atexlib.audit(smooth, x, labels, **more, **options)
+        assert found.accuracy is None
+        assert any(note.startswith("There is no accuracy") for note in found.notes)
+        assert "Accuracy" not in "".join(report.summary(found))
+    with pytest.raises(ValueError, match=r"class_names holds 2 names; pass one for each of the net.s 10 outputs"):
+        atexlib.audit(smooth, x, class_names=["a", "b"], **options)
+    with pytest.raises(ValueError, match=r"labels is .*pass a tensor of 6 numbers, or names with class_names"):
+        atexlib.audit(smooth, x, ["cat"] * 6, **options)
+
+
+def test_how_long_an_audit_will_take_is_said_first(smooth, images, capsys, monkeypatch):
+    monkeypatch.setattr(audit, "LONG", 0)
+    atexlib.audit(smooth, images[0], explainers=["gradient"], attacks=["distance"], **{**QUICK, "progress": True})
+    assert re.search(r"auditing gradient will take about \d+ s", capsys.readouterr().err)
+
+
+def test_large_images_are_not_asked_for_integrated_gradients_unasked():
+    net = nn.Sequential(nn.Conv2d(1, 2, 9, 8), nn.Softplus(), nn.Flatten(), nn.Linear(128, 3)).eval()
+    x = torch.rand(2, 1, 72, 72, generator=seeded(3))
+    found = atexlib.audit(net, x, attacks=["distance"], **QUICK)
+    assert found.table.index.unique("explainer").tolist() == ["gradient", "grad_cam", "lrp"]

@@ -68,6 +68,12 @@ def check_references(page):
     ]
 
 
+def check_paths(page):
+    """Places on the machine that built the page."""
+    text = (page.find("article") or page).get_text(" ")
+    return [f"a path of this machine: {place}" for place in re.findall(r"(?:/home|/root|/work|/tmp|/Users)/\S+", text)]
+
+
 def check_links(page, path, root):
     """Links into the site whose file or anchor does not exist; the page is the one at that path."""
     problems = []
@@ -96,7 +102,7 @@ def check_headings(page):
     return problems + [f"level {new} after {old}: {tag.text!r}" for tag, old, new in steps if new > old + 1]
 
 
-CHECKS = [check_offline, check_alt, check_references, check_headings]
+CHECKS = [check_offline, check_alt, check_references, check_headings, check_paths]
 
 
 def check_weight(page, path):
@@ -164,6 +170,7 @@ SPOILED = {
     "a level left out later": ("<h2>Next</h2>", "<h2>Next</h2><h4>Deep</h4>"),
     "a level left out by a role": ("<h2>Next</h2>", '<h2>Next</h2><p role="heading" aria-level="4">Deep</p>'),
     "a heading before the title": ("<article>", "<article><h2>Before</h2>"),
+    "a path of the machine": ("<pre>{x}", "<pre>/home/me/data is missing {x}"),
     "a link out of the site": ("page.html#top", "../secret.html"),
 }
 

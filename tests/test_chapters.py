@@ -118,10 +118,11 @@ def test_dataset_auto_at_smoke_is_digits(monkeypatch, trainings):
 
 
 @pytest.mark.usefixtures("offline")
-def test_dataset_auto_falls_back_to_digits_aloud(capsys, trainings):
+def test_dataset_auto_falls_back_to_digits_aloud(capsys, trainings, tmp_path):
     setting = chapters.begin(**{**DIGITS, "dataset": "auto", "preset": "quick"})
     said = " ".join(capsys.readouterr().out.split())
     assert "FashionMNIST/raw" in said
+    assert str(tmp_path) not in said
     assert "no network" in said
     assert "Until then this page shows scikit-learn's digits, at the preset smoke." in said
     assert (setting.test.name, setting.size.name) == ("digits", "smoke")

@@ -103,11 +103,12 @@ add(show.show, ax=None, picture=X[0], kind="signed")
 add(experiments.trained, **SMALL)
 add(chapters.begin, **SMALL, device="cpu", seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
-    "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled", "Frames",
-    "ImageSet", "Interval", "Kind", "Manipulation", "Place", "Preset", "Reading", "Slopes", "SoftplusReLU6", "Stability", "Targeted",
-    "Traits", "area", "available", "dataset", "defense", "described", "distillation", "ensure", "evaluating", "explainer", "foot",
-    "frames", "frozen", "gallery", "grid", "kind", "margin", "objective", "of_class", "of_rows", "remove_component",
-    "run_all", "run_or_load", "slopes", "status", "style", "topk_mask", "webp",
+    "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled",
+    "Frames", "ImageSet", "Interval", "Kind", "Manipulation", "Place", "Preset", "Reading", "Slopes",
+    "SoftplusReLU6", "Stability", "Targeted", "Traits", "area", "available", "dataset", "defense", "described",
+    "distillation", "ensure", "evaluating", "explainer", "foot", "frames", "frozen", "gallery", "grid", "kind",
+    "margin", "objective", "of_class", "of_rows", "remove_component", "run_all", "run_or_load", "slopes", "status",
+    "style", "topk_mask", "webp",
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below

@@ -35,6 +35,7 @@ def ascend(
     violation: Callable[[Tensor], Tensor] | None = None,
     surrogate: nn.Module | None = None,
     guide_violation: Callable[[Tensor], Tensor] | None = None,
+    edge: float | None = None,
     generator: torch.Generator | None = None,
     progress: bool = False,
 ) -> tuple[Tensor, Tensor, Slopes]:
@@ -42,9 +43,11 @@ def ascend(
 
     Each step moves along the sign (L-infinity) or the direction (L2) of the gradient with momentum; the step size falls
     to zero along a cosine. An image that breaks the constraint climbs back instead: for it the step lowers the
-    violation. Where the slope is no more than the rounding of the score, as that of a distance is at its start, the
-    step goes in a random direction, which is drawn at a start. What is returned is, per image, the best iterate on
-    which the constraint holds, or the centre.
+    violation. With an `edge`, score and constraint are looked at together: near the border a step follows what of the
+    slope does not raise the violation, its part in the border's tangent; that part also goes into each step back. Where
+    the slope is no more than the rounding of the score, as that of a distance is at its start, the step goes in a
+    random direction, which is drawn at a start. What is returned is, per image, the best iterate on which the
+    constraint holds, or the centre.
 
     Args:
         model: frozen net that returns logits (B, C).
@@ -58,6 +61,8 @@ def ascend(
         violation: logits (B, C) -> (B,), below zero where the constraint holds.
         surrogate: net whose gradients guide the steps; scores and constraint are the model's own.
         guide_violation: the violation as a function of the surrogate's logits, whose gradient leads back.
+        edge: how near to zero a violation is near the border, for constraints that bind all the time; None steps
+            straight on until the constraint breaks.
         generator: CPU generator of the random starts; a new one with seed 0 if None.
         progress: show a progress bar.
     """
@@ -67,7 +72,7 @@ def ascend(
         steps = 0
     first = ball.eps if step_size is None else step_size
     best, best_score = ball.center, torch.full_like(ball.center[:, 0, 0, 0], -math.inf)
-    look = functools.partial(_look, model, surrogate, target, score, violation, guide_violation, explainer)
+    look = functools.partial(_look, model, surrogate, target, score, violation, guide_violation, edge, explainer)
     bar = tqdm(total=starts * (steps + 1), desc="manipulating", disable=not progress)
     for start in range(starts):
         z = ball.center if start == 0 else _best_corner(look, ball, generator)
@@ -100,6 +105,7 @@ def _look(
     score: Callable[[Tensor], Tensor],
     violation: Callable[[Tensor], Tensor] | None,
     guide_violation: Callable[[Tensor], Tensor] | None,
+    edge: float | None,
     explainer: Explainer,
     z: Tensor,
     *,
@@ -110,16 +116,18 @@ def _look(
         z = z.detach().requires_grad_()
         maps, logits = _map_and_logits(model, z, target, explainer)
         value, excess, feasible = _judge(score(maps), logits, violation)
-        return value.detach(), feasible, _slope(torch.where(feasible, value, -excess), z)
+        near = None if edge is None else excess > -edge
+        return value.detach(), feasible, _slope(value, excess, feasible, near, z)
     maps = explainer(model, z.detach(), target)
     with torch.no_grad():
-        value, _, feasible = _judge(score(maps), logits_of(model, z), violation)
+        value, excess, feasible = _judge(score(maps), logits_of(model, z), violation)
+        near = None if edge is None else excess > -edge
     if not with_slope:
         return value, feasible, None
     z = z.detach().requires_grad_()
     maps, logits = _map_and_logits(cast("nn.Module", surrogate), z, target, explainer)
     guide, excess, _ = _judge(score(maps), logits, guide_violation)
-    return value, feasible, _slope(torch.where(feasible, guide, -excess), z)
+    return value, feasible, _slope(guide, excess, feasible, near, z)
 
 
 def _judge(
@@ -133,8 +141,21 @@ def _judge(
     return value, excess, excess < -slack
 
 
-def _slope(climb: Tensor, z: Tensor) -> Tensor:
-    return torch.autograd.grad(climb.sum(), z)[0].nan_to_num(0, 0, 0)
+def _slope(value: Tensor, excess: Tensor, feasible: Tensor, near: Tensor | None, z: Tensor) -> Tensor:
+    """The gradient to follow (B, C, H, W): up the score where the constraint holds, else down the violation.
+
+    With `near`, which images are near the border, the score's part along the border counts for them and for the others.
+    """
+    if near is None or not excess.requires_grad:
+        climb = torch.where(feasible, value, -excess)
+        return torch.autograd.grad(climb.sum(), z)[0].nan_to_num(0, 0, 0)
+    up, out = (torch.autograd.grad(part.sum(), z, retain_graph=True)[0].nan_to_num(0, 0, 0) for part in (value, excess))
+    tiny = torch.finfo(up.dtype).tiny
+    share = (up * out).sum((1, 2, 3)) / out.square().sum((1, 2, 3)).clamp_min(tiny)
+    along = up - _column(share.clamp_min(0)) * out
+    back = along / along.abs().sum((1, 2, 3), keepdim=True).clamp_min(tiny)
+    back = back - out / out.abs().sum((1, 2, 3), keepdim=True).clamp_min(tiny)
+    return torch.where(_column(feasible), torch.where(_column(near), along, up), back)
 
 
 def _best_corner(look: Callable[..., tuple], ball: Ball, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from .ball import Ball
 from .kinks import no_step
 from .objectives import Objective, of_rows
 
+NEAR = 0.5  # of a tolerance, from where on a step heeds it
 SEEN = 0.9  # of a map's change that slopes should account for; less is said
 
 
@@ -27,8 +28,8 @@ class Effort:
     """How hard a manipulation tried; as text one line, which belongs beside every number of it.
 
     >>> from atexlib import attack
-    >>> print(attack.Effort("gradient", "linf 0.1", 50, 2, 4, 3, "kinks", 0.5, None))
-    gradient, linf 0.1: 50 steps x 2 starts; 3 of 4 images could step (else: kinks); slopes see 50 % of a change
+    >>> print(attack.Effort("LRP", "linf 0.1, label kept", 50, 2, 4, 3, "kinks", 0.5, None))
+    LRP, linf 0.1, label kept: 50 steps x 2 starts; 3 of 4 images could step (else: kinks); slopes see 50 % of a change
     """
 
     explainer: str
@@ -249,6 +250,7 @@ def _manipulate(
             violation=violation,
             surrogate=surrogate,
             guide_violation=guide_violation,
+            edge=None if tolerance is None else NEAR * tolerance,
             **search,
         )
         with torch.no_grad():

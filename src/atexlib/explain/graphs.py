@@ -18,6 +18,7 @@ from ..nets.softplus import InPlaceSoftplus, SoftplusReLU6, as_in
 from ..nets.tracing import LAYERS, trace
 
 Values = dict[fx.Node, Any]
+FEW = 2  # images on which a kept graph is compared with the net
 IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 ALIASES = {
     "iadd": "add",
@@ -170,8 +171,9 @@ class Net:
 def followed(model: nn.Module, x: Tensor) -> tuple[Net, Values]:
     """A net's graph, and what each of its nodes gives for these images (B, C, H, W).
 
-    Tracing is slow, so a graph is kept, and what it gives is compared with the net's own logits at each call: a net may
-    decide otherwise than when it was traced. Only in loops that are `checks.trusted` is it taken as it is.
+    Tracing is slow, so a graph is kept, and what it gives for two of the images is compared with the net's own logits
+    at each call: a net may decide otherwise than when it was traced. Only in loops that are `checks.trusted` is it
+    taken as it is.
 
     Raises:
         ValueError: a net that cannot be traced, or that gives other logits when it is; images that it cannot take.
@@ -181,15 +183,11 @@ def followed(model: nn.Module, x: Tensor) -> tuple[Net, Values]:
     if kept is not None and checks.is_trusted():
         with checks.takes(model, x):
             return kept, kept.forward(x)
-    with torch.no_grad():
-        logits = logits_of(model, x.clone())  # some nets write on the images that they are given
-    if kept is not None:
-        with suppress(Exception):  # an old graph may fail in any way
-            values = kept.forward(x)
-            if torch.equal(values[kept.logits], logits):
-                return kept, values
+    if kept is not None and _gives_the_same(kept, model, x[:FEW]):
+        return kept, kept.forward(x)
     net = Net(model)
     with torch.no_grad():
+        logits = logits_of(model, x)
         net.follow(x)
     values = net.forward(x)
     found = values[net.logits].detach()
@@ -201,6 +199,15 @@ def followed(model: nn.Module, x: Tensor) -> tuple[Net, Values]:
         )
     _GRAPHS[model] = facts, net.of(None)
     return net, values
+
+
+@torch.no_grad()
+def _gives_the_same(kept: Net, model: nn.Module, x: Tensor) -> bool:
+    """Whether a kept graph gives the net's own logits bit for bit; an old one may fail in any way."""
+    logits = logits_of(model, x)
+    with suppress(Exception):
+        return torch.equal(kept.forward(x)[kept.logits], logits)
+    return False
 
 
 _GRAPHS: weakref.WeakKeyDictionary[nn.Module, tuple[list, Net]] = weakref.WeakKeyDictionary()

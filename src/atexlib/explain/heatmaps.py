@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..nets.running import evaluating
 from .registry import Explainer, find, traits
 
-DEAD = 1e-8  # a map that spans no more than this before it is scaled shows nothing
+DEAD = 1e-8  # of the relevance that starts, one: a map that spans no more before it is scaled shows nothing
 
 
 def heatmap(
@@ -72,7 +72,8 @@ def is_dead(
 ) -> Tensor:
     """True (B,) where a heat map shows nothing: it spans at most 1e-8 before it is scaled. Arguments as for `heatmap`.
 
-    The span runs from the smallest value to the largest; of Grad-CAM, from zero.
+    The span runs from the smallest value to the largest; of Grad-CAM, from zero. LRP starts with a relevance of one, of
+    which deep nets hand on little: biases and the z+ rule absorb it, and one part in ten million may reach the pixels.
 
     >>> import torch
     >>> from atexlib import explain, nets

@@ -112,8 +112,8 @@ def reading(model: nn.Module, x: Tensor, layer: str | nn.Module | None = None) -
     own = [call for call in calls if call.name == layer]
     if not own:
         raise ValueError(
-            f"layer {layer!r} gives no tensor; name one that the net calls, that has one output, and on which the "
-            "images have an effect."
+            f"layer {layer!r} gives no tensor; name one that the net calls, that has one output, and that the images "
+            "change."
         )
     found = _read(own[-1], calls[: calls.index(own[-1])])
     if found is None:

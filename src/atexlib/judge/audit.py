@@ -92,8 +92,9 @@ class Audit:
 def audit(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor | None = None,
+    labels: Tensor | Sequence[str] | None = None,
     *,
+    class_names: Sequence[str] | None = None,
     eps: float = 8 / 255,
     explainers: Sequence[str] | Mapping[str, Explainer] | None = None,
     attacks: Sequence[str] = ATTACKS,
@@ -125,8 +126,10 @@ def audit(
     Args:
         model: net that takes images in [0, 1] and returns logits (B, C); it is used where its weights are.
         images: images (N, C, H, W), float32 or float64, in [0, 1], at least two.
-        labels: their classes (N,), for the accuracy; None where they are not known, or do not count as the net's
-            outputs do. The predicted classes are explained.
+        labels: their classes for the accuracy: numbers (N,) as the net counts its outputs, or names of `class_names`;
+            None where they are not known. Where none of them can be matched to an output there is no accuracy, and a
+            note says so. The predicted classes are explained.
+        class_names: names of the net's outputs, for labels that are names.
         eps: most that a pixel may change.
         explainers: names from `explain.available()`, or a dict of names and functions like those; one that refuses
             the net is left out, and a note says why. If None: gradient, Grad-CAM, LRP and, for images of at most 64
@@ -146,8 +149,10 @@ def audit(
     model = running.plain(model)
     checks.batch("images", images, bounds=(0, 1))
     checks.fine("images", images)
-    if labels is not None:
+    if isinstance(labels, Tensor):
         checks.labels("labels", labels, size=len(images))
+    elif labels is not None and (class_names is None or isinstance(labels, str) or len(labels) != len(images)):
+        raise ValueError(f"labels is {labels!r}; pass a tensor of {len(images)} numbers, or names with class_names.")
     checks.count("number of images", len(images), low=2)
     checks.number("eps", eps, open_low=True)
     checks.number("beta", beta, open_low=True)
@@ -168,10 +173,10 @@ def audit(
     images = images.to(device)
     running.check_steady(model, images)
     logits = running.predict(model, images, batch_size=batch_size)
-    if labels is not None:
-        checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
     predicted = logits.argmax(1)
+    accuracy, unmatched = _accuracy(predicted.cpu(), labels, class_names, logits.shape[1])
     twin, notes = _surrogate(model, images[:2], beta)
+    notes += unmatched
     search: dict[str, Any] = {"eps": eps, "steps": steps, "starts": starts, "surrogate": twin, "generator": generator}
     efforts: dict[tuple[str, str], Effort] = {}
 
@@ -222,7 +227,7 @@ def audit(
         values,
         _most_fragile(examples, usable),
         efforts,
-        None if labels is None else bootstrap((predicted.cpu() == labels.cpu()).double()),
+        accuracy,
         {
             "net": type(model).__name__,
             "images": len(images),
@@ -234,6 +239,29 @@ def audit(
         },
         notes + refused,
     )
+
+
+def _accuracy(
+    predicted: Tensor, labels: Tensor | Sequence[str] | None, names: Sequence[str] | None, outputs: int
+) -> tuple[Interval | None, list[str]]:
+    """The share of right predictions, None where labels cannot be matched to the net's outputs, and a note of that."""
+    if names is not None and len(names) != outputs:
+        raise ValueError(f"class_names holds {len(names)} names; pass one for each of the net's {outputs} outputs.")
+    if labels is None:
+        return None, []
+    if isinstance(labels, Tensor):
+        checks.labels("labels", labels, size=len(predicted), classes=outputs)
+        right = (predicted == labels.cpu()).double()
+        if right.any() or labels.max() == outputs - 1:
+            return bootstrap(right), []
+        told = f"the labels run to {int(labels.max())} of {outputs} outputs, and none is predicted"
+    else:
+        known = set(labels) & set(names or ())
+        if known:
+            told_right = [name == (names or ())[n] for name, n in zip(labels, predicted.tolist(), strict=True)]
+            return bootstrap(torch.tensor(told_right).double()), []
+        told = f"no label, as {labels[0]!r}, is one of class_names"
+    return None, [f"There is no accuracy: {told}, so they may count otherwise than the net's outputs."]
 
 
 def _usable(
@@ -305,7 +333,7 @@ def _bends(model: nn.Module, x: Tensor) -> bool:
 
 
 def _doubts(name: str, noise: Tensor, worst: Tensor, effort: Effort) -> list[str]:
-    """What speaks against an explainer's numbers: its Spearman under noise and at the worst, (N,), and the effort."""
+    """What speaks against an explainer's numbers: Spearman under noise and at the worst (N,), and the effort."""
     notes, constant = [], int(worst.isnan().sum())
     if constant > len(worst) / 2:
         counted = f"{name}: {constant} of {len(worst)} maps are constant, so their entries have no order."

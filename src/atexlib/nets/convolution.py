@@ -47,10 +47,8 @@ class FixedWeights(TorchFunctionMode):
     ) -> Any:
         """Call `func` with constants in place of parameters, and convolutions by `convolve`."""
         kwargs = dict(kwargs or {})
-        if any(
-            isinstance(value, fx.Proxy) for value in (*args, *kwargs.values())
-        ):  # torch.fx knows parameters by their identity
-            return func(*args, **kwargs)
+        if any(isinstance(value, fx.Proxy) for value in (*args, *kwargs.values())):
+            return func(*args, **kwargs)  # torch.fx knows parameters by their identity
         args = tuple(value.detach() if isinstance(value, nn.Parameter) else value for value in args)
         kwargs = {key: value.detach() if isinstance(value, nn.Parameter) else value for key, value in kwargs.items()}
         if func is F.conv2d:

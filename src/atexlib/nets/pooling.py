@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from .. import checks
+from .running import plain
+from .tracing import trace
 
 POOLINGS = ("average", "strided")  # or a number, the beta of a log-mean-exp
 
@@ -99,7 +101,7 @@ def with_pooling(model: nn.Module, pooling: str | float) -> nn.Module:
         checks.one_of("pooling", pooling, POOLINGS)
     else:
         checks.number("pooling", pooling, open_low=True)
-    twin = copy.deepcopy(model).eval()
+    twin = copy.deepcopy(plain(model)).eval()
     found = 0
     for parent in list(twin.modules()):
         for name, child in parent._modules.items():
@@ -108,14 +110,15 @@ def with_pooling(model: nn.Module, pooling: str | float) -> nn.Module:
                 setattr(parent, name, _pool(pooling, *window))
                 found += 1
     try:
-        graph = _Tracer().trace(twin)
-    except Exception as error:  # tracing runs the net's own code, which may fail in any way
+        traced = trace(twin, leaves=(SmoothMaxPool2d, FirstOfWindow))
+    except ValueError as error:
         if found:
             return twin
-        raise ValueError(
-            f"{type(model).__name__} cannot be traced ({error}), so functional max-pooling may be hidden in it. Write "
-            "it as nn.MaxPool2d."
-        ) from error
+        told = "Functional max-pooling may be hidden in it: write it as nn.MaxPool2d."
+        raise ValueError(f"{error} {told}") from error
+    graph = traced.graph
+    for name, value in traced.constants.items():
+        setattr(twin, name, value)
     functional = [node for node in graph.nodes if node.target in (F.max_pool2d, torch.max_pool2d)]
     if not found and not functional:
         raise ValueError(f"{type(model).__name__} holds no max-pooling; there is nothing to put another in place of.")
@@ -131,13 +134,6 @@ def with_pooling(model: nn.Module, pooling: str | float) -> nn.Module:
 
 
 _OPTIONS = {"kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
-
-
-class _Tracer(fx.Tracer):
-    """Stops at smooth pooling, as torch.fx already does at every other layer of torch.nn."""
-
-    def is_leaf_module(self, m: nn.Module, qualname: str) -> bool:
-        return isinstance(m, SmoothMaxPool2d | FirstOfWindow) or super().is_leaf_module(m, qualname)
 
 
 def _pool(pooling: str | float, *options: object) -> nn.Module:

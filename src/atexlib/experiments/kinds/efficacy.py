@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from ...attack import Ball, fgsm, loss_gradient, margin, pgd
 from ...data import DATASETS
 from ...defend import adversarial_training, orthogonal_ascent
-from ...explain import gradient
-from ...nets import frozen, of_class, predict
+from ...nets import frozen, logits_of, of_class, predict
 from ..engine import results
 from ..engine.kinds import Metrics, Spec, kind, need
 from ..engine.numbers import plain, summary
@@ -168,17 +167,10 @@ def theorem1(spec: Spec, place: Place) -> Metrics:
 
 
 def _gradient_of(model: nn.Module, x: Tensor, target: Tensor, output: Callable[[Tensor], Tensor]) -> Tensor:
-    """Gradient of one class's entry of `output(logits)` by the image."""
-    return gradient(nn.Sequential(model, _Output(output)), x, target)
-
-
-class _Output(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return self.function(logits)
+    """Gradient of one class's entry of `output(logits)` by the image; no explainer, as those refuse probabilities."""
+    with frozen(model):
+        z = x.detach().requires_grad_()
+        return torch.autograd.grad(of_class(output(logits_of(model, z)), target).sum(), z)[0]
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

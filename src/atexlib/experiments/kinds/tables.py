@@ -49,7 +49,11 @@ def _attacks_needs(spec: Spec) -> list[tuple[str, Spec]]:
 @kind(
     "attacks",
     keys={"dataset": DATASETS, "attack": attacks.ATTACKS, "defense": nets.TREATED, "eps": float},
-    history=("first", "a slope that is rounding becomes a random push, which moves `distance` alone"),
+    history=(
+        "first",
+        "a slope that is rounding becomes a random push, which moves `distance` alone",
+        "a step looks at the score and at a tolerance together, which moves `tolerance` alone",
+    ),
     needs=_attacks_needs,
     settings=lambda spec: SETTINGS | ({"lost labels": "no value"} if spec["attack"] in LOSE_LABELS else {}),
     sizes="images steps starts",

@@ -58,7 +58,7 @@ def make(
         )
 
     def attack(model: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
-        return manipulate(
+        found = manipulate(
             model if other is None else other,
             x,
             of_rows(aim, rows),
@@ -69,7 +69,10 @@ def make(
             prediction_tolerance=TOLERANCE if name == "tolerance" else None,
             surrogate=with_beta(model, SURROGATE_BETA) if name in GUIDED else None,
             generator=generator,
-        ).x
+        )
+        if not found.stepped.all():
+            raise ValueError(f"no table may show what an attack leaves that could not step: {found.effort}.")
+        return found.x
 
     return attack
 
