@@ -6,7 +6,9 @@ OUT = .
 
 # Notebooks run in their own folder, where a relative path would mean another one.
 ifdef ATEXLIB_DATA
-override ATEXLIB_DATA := $(shell realpath -m -- '$(ATEXLIB_DATA)')
+DATA := '$(subst ','\'',$(ATEXLIB_DATA))'
+HOMELY = d=$(DATA); case "$$d" in ("~"|"~/"*) d="$$HOME/$$(printf %s "$$d" | cut -c 3-)";; esac
+override ATEXLIB_DATA := $(shell $(HOMELY); realpath -m -- "$$d")
 export ATEXLIB_DATA
 endif
 

@@ -129,7 +129,7 @@ BY_HAND = [  # a call, and what it says
         (lambda f=f: f(X, X[:2], radius=0.1), r"phi has shape \(2, 1, 8, 8\) but x has")
         for f in (defend.along, defend.orthogonal, functools.partial(defend.orthogonal_ascent, scores))
     ],
-    (lambda: BEGIN(recompute="no"), "recompute is 'no'; pass True or False"),
+    (lambda: BEGIN(recompute="perhaps"), "recompute is 'perhaps'; pass True or False"),
     *[(lambda f=f: f(model=frozen()), "every weight of the model is frozen") for f in TRAINERS.values()],
     *[
         (lambda given=given: FOOL(**given), rf"classes is {regex} with the loss '{given['loss']}'; pass two different")

@@ -52,7 +52,7 @@ class Setting:
     def note(self) -> str:
         """Data set, preset, net, seed and device, for the foot of a figure."""
         title = data.DATASETS[self.test.name].title
-        device = torch.cuda.get_device_name(self.device) if self.device == "cuda" else self.device
+        device = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
         net = f"trained at preset {self.committed or self.size.name}, seed {self.seed}"
         return f"{title}, test images; preset {self.size.name}; net: {net}; {device}"
 
@@ -74,7 +74,9 @@ class Setting:
         return self.place.generator()
 
 
-def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool = False) -> Setting:
+def begin(
+    *, preset: str, dataset: str, device: str | torch.device, seed: int, recompute: bool | str = False
+) -> Setting:
     """Check a chapter's parameters, then load its test images and its net.
 
     >>> from atexlib import chapters
@@ -86,19 +88,19 @@ def begin(*, preset: str, dataset: str, device: str, seed: int, recompute: bool 
         preset: one of `experiments.PRESETS`.
         dataset: one of `data.DATASETS`, or `auto`: Fashion-MNIST if it is on disk or can be downloaded, else digits at
             the preset `smoke`, said aloud.
-        device: `cpu`, `cuda`, or `auto`: a GPU if there is one.
+        device: as torch names it, such as `cpu`, `cuda:1` or `mps`, or `auto`: a GPU if there is one.
         seed: of the net and of every random draw.
-        recompute: train the net at the preset's size even if a committed one could be read.
+        recompute: train the net at the preset's size even if a committed one could be read; True
+            or False, or what settings say for it: `1`, `yes`, `true`, `on`, or their opposites.
 
     Raises:
         ValueError: a parameter that is not one of those.
     """
     checks.one_of("preset", preset, PRESETS)
     checks.one_of("dataset", dataset, ("auto", *data.DATASETS))
-    checks.one_of("device", device, ("auto", "cpu", "cuda"))
     checks.count("seed", seed, low=0)
-    if not isinstance(recompute, bool):
-        raise ValueError(f"recompute is {recompute!r}; pass True or False.")
+    recompute = checks.switch("recompute", recompute)
+    device = str(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     checks.device(device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 SUM = 1e-4  # so near to 1 do rows of probabilities add up
+BATCH_OF_ONE = "more than 1 value per channel"  # what batch norm in train mode says of it
 _TRUSTED = ContextVar("trusted", default=False)
 
 
@@ -57,6 +58,15 @@ def count(name: str, value: int, *, low: int = 1, high: float = math.inf) -> Non
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{name} is {value!r}; pass a whole number.")
     number(name, value, low=low, high=high)
+
+
+def switch(name: str, value: bool | str) -> bool:
+    """True or False, also from the words of a setting; raise for anything else."""
+    words = {word: said for said, own in ((True, "1 true yes on"), (False, "0 false no off")) for word in own.split()}
+    word = "0" if value == "" else str(value).strip().lower()
+    if not isinstance(value, bool | str) or word not in words:
+        raise ValueError(f"{name} is {value!r}; pass True or False.")
+    return words[word]
 
 
 def four_axes(name: str, x: Tensor) -> None:
@@ -192,23 +202,29 @@ def takes(model: nn.Module, x: Tensor) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and BATCH_OF_ONE not in str(error):
+            raise
         _retell(error)
         reason = str(error).partition("\n")[0]
         what = f"images of shape {tuple(x.shape)}, {x.dtype}, on {x.device}"
         remedy = "pass images as it was made for."
         if "in-place" in reason:
             remedy = "it writes on what it is given: let its forward begin with x = x.clone()."
-        if "more than 1 value per channel" in reason:
+        if BATCH_OF_ONE in reason:
             remedy = "batch norm cannot train on one image: pass another batch_size."
         raise ValueError(f"{type(model).__name__} cannot take {what} ({reason}); {remedy}") from error
 
 
+RECOMPUTED = (
+    "the net recomputes a part by torch.utils.checkpoint, which does not go together with derivatives by the images; "
+    "let it do so in train mode alone: checkpoint(f, x, use_reentrant=False) if self.training else f(x)"
+)
 _RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and what to do
     "nference": "gradients cannot be computed of what was made in torch.inference_mode: use torch.no_grad instead, or "
     "leave it by torch.inference_mode(False) and pass images.clone() and a net built outside",
-    "use_reentrant": "the net recomputes a part by checkpoint(..., use_reentrant=True), of which torch gives no "
-    "gradient of the input; let it pass use_reentrant=False",
+    "use_reentrant": RECOMPUTED,
+    "Recomputed values": RECOMPUTED,
     "is not implemented": "a layer of the net has no second derivative, as Hardsigmoid and Hardswish; attack "
     "nets.with_softplus(model, beta=10), or pass that as the surrogate",
     "once_differentiable": "a layer of the net can be differentiated once only; give it a second derivative",
@@ -216,7 +232,7 @@ _RETOLD = {  # what torch says where it cannot differentiate: what is wrong, and
 }
 
 
-def _retell(error: RuntimeError) -> None:
+def _retell(error: Exception) -> None:
     """Raise what torch says where it cannot differentiate as a ValueError with a remedy; return from other errors."""
     for words, told in _RETOLD.items():
         if words in str(error):
@@ -226,11 +242,12 @@ def _retell(error: RuntimeError) -> None:
 
 @contextmanager
 def derivatives() -> Iterator[None]:
-    """Refuse to differentiate inside `torch.inference_mode`, and say in a sentence why torch cannot differentiate."""
+    """Switch gradients on, refuse `torch.inference_mode`, and say in a sentence why torch cannot differentiate."""
     if torch.is_inference_mode_enabled():
         raise ValueError(f"{_RETOLD['nference']}.")
     try:
-        yield
+        with torch.enable_grad():
+            yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .. import checks
 from ..explain.registry import Explainer
-from ..nets.running import logits_of
+from ..nets.running import logits_of, watching
 from .ball import NORMS, Ball, gaussian_like
 from .kinks import Slopes, slopes
 
@@ -173,18 +173,9 @@ def _best_corner(look: Callable[..., tuple], ball: Ball, generator: torch.Genera
 
 def _map_and_logits(model: nn.Module, z: Tensor, target: Tensor, explainer: Explainer) -> tuple[Tensor, Tensor]:
     """The map with its graph, and the logits that the explainer computed at z on its way (or else one more pass)."""
-    seen: list[Tensor] = []
-
-    def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        output = getattr(output, "logits", output)
-        if inputs and inputs[0] is z and output.requires_grad:
-            seen.append(output)
-
-    handle = model.register_forward_hook(keep)
-    try:
+    with watching(model, z) as seen:
         maps = explainer(model, z, target, create_graph=True)
-    finally:
-        handle.remove()
+    seen = [logits for logits in seen if logits.requires_grad]
     return maps, seen[0] if seen else logits_of(model, z)
 
 

@@ -118,7 +118,6 @@ class Manipulation:
 
 
 @checks.derivatives()
-@torch.enable_grad()
 def manipulate(
     model: nn.Module,
     x: Tensor,
@@ -208,7 +207,7 @@ def manipulate(
         parts.append(_manipulate(model, ball, aim, **options))
     effort = Effort.of([part.effort for part in parts])
     if not effort.stepped:
-        warnings.warn(no_step(effort.why), stacklevel=4)  # `manipulate` is wrapped twice
+        warnings.warn(no_step(effort.why), stacklevel=3)  # `manipulate` is wrapped
     names = [field.name for field in fields(Manipulation) if field.name != "effort"]
     joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     return Manipulation(**joined, effort=effort)

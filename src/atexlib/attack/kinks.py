@@ -72,9 +72,19 @@ def slopes(model: nn.Module, ball: Ball, target: Tensor, explainer: Explainer, g
         seen = torch.where(length > 0, along / length, 1.0).clamp(0, 1).mean().item()
     else:
         seen = 0.0
+    return Slopes(stepped, _why(model, ball, target, explainer, maps, stepped), seen)
+
+
+def _why(model: nn.Module, ball: Ball, target: Tensor, explainer: Explainer, maps: Tensor, stepped: Tensor) -> str:
+    """What the images lack that cannot step, of which the first few are looked at; empty where all can."""
+    stuck = (~stepped).nonzero()[:LOOKED_AT, 0]
+    if not len(stuck):
+        return ""
+    corner = Ball(ball.center[stuck], ball.eps, ball.norm, ball.bounds).corner(torch.Generator().manual_seed(0))
+    if torch.equal(explainer(model, corner, target[stuck]), maps[stuck].detach()):
+        return NO_SLOPE
     keeps = maps.requires_grad or is_registered(explainer)  # those keep it, but a map of pieces depends on nothing
-    why = "" if stepped.all() else NO_SLOPE if not length.any() else KINKS if keeps else NO_GRAPH
-    return Slopes(stepped, why, seen)
+    return KINKS if keeps else NO_GRAPH
 
 
 def no_step(why: str) -> str:

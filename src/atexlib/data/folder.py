@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageOps
@@ -16,7 +17,8 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     """Load a tree with one folder per class, the ImageNet kind: `path/class name/picture.jpg`.
 
     Each picture is turned as its EXIF orientation says, laid on white where it is transparent, and made RGB. Its
-    shorter side is resized to `size`, and the centre square kept. Hidden files, which begin with a dot, are left out.
+    shorter side is resized to `size`, and the centre square kept. Hidden files and folders, which begin with a dot, are
+    left out.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -43,34 +45,46 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
         checks.count("per_class", per_class)
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"path is {path!r}; pass the name of a folder.")
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder; pass one that holds a folder of pictures for each class.")
     from torchvision.datasets import ImageFolder  # a second to import: here, not above
+    from torchvision.datasets.folder import IMG_EXTENSIONS
     from torchvision.transforms import v2
 
     to_square = v2.Compose(
         [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     )
+
+    class Shown(ImageFolder):
+        """The folders that are not hidden."""
+
+        def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+            classes = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and _is_shown(entry.name))
+            if not classes:
+                raise FileNotFoundError("there is no folder in it.")
+            return classes, {name: number for number, name in enumerate(classes)}
+
+    def is_picture(file: str) -> bool:
+        return all(map(_is_shown, Path(file).relative_to(path).parts)) and file.lower().endswith(IMG_EXTENSIONS)
+
     try:
-        folder = ImageFolder(path, transform=to_square, loader=_read_picture, is_valid_file=_is_picture)
+        folder: Any = Shown(path, transform=to_square, loader=_read_picture, is_valid_file=is_picture)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is not a tree of class folders with pictures in each: {error}") from error
     targets = torch.tensor(folder.targets)
     if per_class is not None:
         rank = torch.arange(len(targets)) - torch.searchsorted(targets, targets)  # place within its own class
         folder, targets = Subset(folder, (rank < per_class).nonzero()[:, 0].tolist()), targets[rank < per_class]
-        classes = folder.dataset.classes  # type: ignore[attr-defined]
+        classes = folder.dataset.classes
     else:
         classes = folder.classes
     batches = tqdm(DataLoader(folder, batch_size=256), desc=f"reading {path.name}", disable=not progress)
     return ImageSet(torch.cat([images for images, _ in batches]), targets, path.name, tuple(classes))
 
 
-def _is_picture(path: str) -> bool:
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    return not Path(path).name.startswith(".") and path.lower().endswith(IMG_EXTENSIONS)
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".")
 
 
 def _read_picture(path: str) -> Image.Image:

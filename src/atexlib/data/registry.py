@@ -120,4 +120,4 @@ def load(name: str, split: str, *, root: str | Path | None = None) -> ImageSet:
     checks.one_of("name", name, DATASETS)
     checks.one_of("split", split, SPLITS)
     root = Path(root or os.environ.get("ATEXLIB_DATA") or platformdirs.user_cache_dir("atexlib"))
-    return DATASETS[name].read(split, root)
+    return DATASETS[name].read(split, root.expanduser())

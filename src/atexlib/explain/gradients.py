@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import checks
 from ..nets.convolution import FixedWeights, weights_are_fixed
-from ..nets.running import logits_of, that_fit
+from ..nets.running import logits_of, predict, that_fit
 from . import layers
 from .registry import explainer
 
@@ -310,9 +310,9 @@ def _mean_gradient(
     x = _variable(x, create_graph)
     if isinstance(target, Tensor):
         checks.labels("target", target, size=len(x))
-    elif target is None:
-        with torch.no_grad():
-            target = logits_of(model, x).argmax(1)
+    if target is None or not checks.is_trusted():  # what is wrong with the logits is said of the images, not of copies
+        logits = predict(model, x.detach(), batch_size=chunk)
+        target = logits.argmax(1) if target is None else target
 
     fixed = weights_are_fixed()
 

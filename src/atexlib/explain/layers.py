@@ -2,6 +2,7 @@
 
 import functools
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -75,6 +76,7 @@ class _Call:
         self.mark = _mark(self.output)
 
 
+@checks.derivatives()
 def reading(model: nn.Module, x: Tensor, layer: str | nn.Module | None = None) -> Reading:
     """How a layer is read as a feature map; for None the layer that Grad-CAM reads by default.
 
@@ -156,10 +158,16 @@ def resolved(explainer: Explainer, model: nn.Module, x: Tensor) -> Explainer:
 
 @contextmanager
 def outputs_of(model: nn.Module, name: str) -> Iterator[list[Any]]:
-    """What the module of this name returns while this is entered, call by call; nothing in place overwrites it."""
+    """What the module of this name returns while this is entered, call by call, safe from being overwritten in place.
+
+    Calls by other threads are not looked at.
+    """
     outputs: list[Any] = []
+    thread = threading.get_ident()
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if threading.get_ident() != thread:
+            return None
         outputs.append(output)
         return output.clone() if isinstance(output, Tensor) else output
 
@@ -175,12 +183,17 @@ def _calls(model: nn.Module, x: Tensor) -> tuple[list[_Call], list[Tensor | None
     calls: list[_Call] = []
     sources: list[tuple[int, int] | None] = []
     width: list[tuple[int, bool] | None] = [None]
+    thread = threading.get_ident()  # others may use the net meanwhile
 
     def before(_module: nn.Module, inputs: tuple) -> None:
+        if threading.get_ident() != thread:
+            return
         sources.append(_mark(inputs[0]) if inputs and isinstance(inputs[0], Tensor) else None)
 
     def after(name: str) -> Callable:
         def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if threading.get_ident() != thread:
+                return
             source = sources.pop()
             width[0] = _width(module) or width[0]
             if isinstance(output, Tensor) and output.requires_grad:
@@ -210,11 +223,12 @@ def _last(model: nn.Module, calls: list[_Call], slopes: list[Tensor | None]) -> 
         while True:
             group = groups[calls[number].mark]
             inner = calls[group[0]]
-            lone = isinstance(inner.module, UNITS) and len(group) == 1
-            before = groups.get(inner.source or (0, 0), [len(calls)])[
-                0
-            ]  # by what a later tensor has, no call is marked
-            if not (lone or isinstance(inner.module, POOLS)) or before >= group[0]:
+            # What a later tensor has taken the place of marks no call, hence what lies after all of them.
+            before = groups.get(inner.source or (0, 0), [len(calls)])[0]
+            if before >= group[0]:
+                break
+            lone = len(group) == 1 and _is_unit(inner, calls[before])
+            if not (lone or isinstance(inner.module, POOLS)):
                 break
             number = before
         found = _read(calls[group[-1]], calls[: group[-1]])
@@ -224,6 +238,13 @@ def _last(model: nn.Module, calls: list[_Call], slopes: list[Tensor | None]) -> 
     if convolutions:  # the images are so small that each gives one pixel
         return Reading(convolutions[-1], "first")
     raise ValueError(f"{type(model).__name__} has no feature map on the way to its logits; name the layer, layer=...")
+
+
+def _is_unit(call: _Call, before: _Call) -> bool:
+    """Whether a module is a unit: one of torch's, or one's own that has no weights and no parts and keeps the shape."""
+    module = call.module
+    bare = not any(True for _ in module.parameters()) and not any(True for _ in module.children())
+    return isinstance(module, UNITS) or (bare and call.output.shape == before.output.shape)
 
 
 def _read(call: _Call, earlier: list[_Call]) -> Reading | None:

@@ -89,7 +89,6 @@ class Audit:
 
 
 @checks.derivatives()
-@torch.enable_grad()
 def audit(
     model: nn.Module,
     images: Tensor,
@@ -206,9 +205,9 @@ def audit(
             try:
                 for x, target in zip(images.split(int(batch_size)), predicted.split(int(batch_size)), strict=True):
                     parts.append(_compared(model, explainer, x, changed_by(attack, name, x), target, k))
-            except ValueError as error:  # of one explainer, which must not end what is known of the others
+            except Exception as error:  # of one explainer, which must not end what is known of the others
                 usable.pop(name)
-                refused.append(f"{name} was left out: {error}")
+                refused.append(_left_out(name, error))
                 continue
             whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
             examples += _examples(name, attack, images, whole)
@@ -277,13 +276,17 @@ def _usable(
         try:
             explainer = resolved(explainer, model, x)
             usable[name] = explainer, max(1, tried(explainer, model, x, target)[0].numel() // TOP)
-        except ValueError as error:
-            notes.append(f"{name} was left out: {error}")
         except Exception as error:  # an explainer of one's own may fail in any way, and must not end the audit
-            notes.append(f"{name} was left out: it failed with {type(error).__name__} ({error}).")
+            notes.append(_left_out(name, error))
     if not usable:
         raise ValueError(f"no explainer works on this net: {'; '.join(notes)}")
     return usable, notes
+
+
+def _left_out(name: str, error: Exception) -> str:
+    """Why an explainer is missing."""
+    said = str(error) if isinstance(error, ValueError) else f"it failed with {type(error).__name__} ({error})."
+    return f"{name} was left out: {said}"
 
 
 def _say_how_long(guide: nn.Module, usable: Mapping[str, tuple[Explainer, int]], images: Tensor, steps: int) -> None:
@@ -311,9 +314,22 @@ def _surrogate(model: nn.Module, x: Tensor, beta: float) -> tuple[nn.Module | No
         twin = softplus.with_softplus(model, beta)
     except ValueError as error:
         return None, [f"The attacks followed the net's own gradients, which mislead if it holds ReLU units: {error}"]
-    if torch.equal(running.predict(twin, x), running.predict(model, x)):
+    if torch.equal(running.predict(twin, x), running.predict(model, x)) and _bends(model, x):
         return None, []
     return twin, [f"The attacks were guided by a softplus copy, beta {beta:g}."]
+
+
+def _bends(model: nn.Module, x: Tensor) -> bool:
+    """Whether a net can be differentiated twice; Hardsigmoid cannot, even where no image is near its kinks."""
+    z = x.detach().requires_grad_()
+    try:
+        with running.frozen(model), checks.derivatives():
+            slope = torch.autograd.grad(running.logits_of(model, z).sum(), z, create_graph=True)[0]
+            if slope.requires_grad:
+                torch.autograd.grad(slope.sum(), z, allow_unused=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _doubts(name: str, noise: Tensor, worst: Tensor, effort: Effort) -> list[str]:
@@ -348,10 +364,10 @@ def _compared(
     """Maps of x and z, how alike they are, whether the prediction was kept and how far z lies from x."""
     clean, changed = explainer(model, x, target), explainer(model, z, target)
     a, b = normalize(clean), normalize(changed)
-    flat = _is_constant(a) | _is_constant(b)
+    flat = (_is_constant(a) | _is_constant(b)).cpu()
     return {
-        "spearman": alike.spearman(a, b).masked_fill(flat, torch.nan),
-        "topk": alike.topk_intersection(a, b, k).masked_fill(flat, torch.nan),
+        "spearman": alike.spearman(a, b).cpu().masked_fill(flat, torch.nan),
+        "topk": alike.topk_intersection(a, b, k).cpu().masked_fill(flat, torch.nan),
         "ssim": alike.ssim(a, b, data_range=1.0)
         if min(a.shape[2:]) >= alike.WINDOW
         else a.new_full((len(a),), torch.nan),

@@ -33,7 +33,7 @@ def save(audit: Audit, path: str | Path) -> Path:
     Raises:
         ValueError: another suffix; an audit in which every map was constant, so that there is nothing to show.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not audit.examples:
         raise ValueError("every map of this audit is constant, so there is nothing to show; look at audit.table.")
     if path.suffix not in (".html", ".md"):

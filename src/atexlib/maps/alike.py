@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import checks
 from .shape import at_least_float32, topk_mask, topk_places
 
-LEAST_SPAN = 0.1  # of a range of 1 that maps must use
+LEAST_SPAN = 0.1  # of a range of 1 that maps must use, and one through the most that they may span
 WINDOW = 7  # side of the windows of SSIM
 
 
@@ -124,7 +124,7 @@ def kendall(a: Tensor, b: Tensor) -> Tensor:
     pairs = size * (size - 1) // 2
     tied_a, tied_b, tied_both = (_tied_pairs(v) for v in (first, second, first * (size + 1) + second))
     concordant_less = pairs - tied_a - tied_b + tied_both - 2 * discordant
-    return (concordant_less / (_exact(pairs - tied_a) * _exact(pairs - tied_b)).sqrt()).clamp(-1, 1)
+    return (_exact(concordant_less) / (_exact(pairs - tied_a) * _exact(pairs - tied_b)).sqrt()).clamp(-1, 1)
 
 
 def _dense_ranks(values: Tensor) -> Tensor:
@@ -212,12 +212,12 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
     Args:
         a: maps (B, C, H, W), floats, H and W at least 7.
         b: maps of the same shape.
-        data_range: largest minus smallest value that a map can take; if None it is 1, and maps that hardly use it are
-            refused: in so wide a range any two of them look alike.
+        data_range: largest minus smallest value that a map can take; if None it is 1, and maps that hardly use it or go
+            far beyond it are refused: in so wide a range any two of them look alike.
 
     Raises:
         ValueError: shapes that differ, maps smaller than the window, nan or infinite values, data_range not above 0,
-            maps of tiny values without a data_range.
+            maps of tiny or large values without a data_range.
 
     Source: Wang et al. 2004; the conventions of scikit-image's `structural_similarity`.
     """
@@ -225,10 +225,10 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float | None = None) -> Tensor:
     if data_range is None:
         data_range = 1.0
         span = (torch.maximum(a.max(), b.max()) - torch.minimum(a.min(), b.min())).item()
-        if 0 < span < LEAST_SPAN:
+        if 0 < span < LEAST_SPAN or span > 1 / LEAST_SPAN:
             raise ValueError(
-                f"the maps span {span:.3g}, next to nothing of a range of 1; normalise them (maps.normalize), or pass "
-                "the data_range that is meant."
+                f"the maps span {span:.3g}, {'next to nothing of' if span < 1 else 'far more than'} a range of 1; "
+                "normalise them (maps.normalize), or pass the data_range that is meant."
             )
     checks.number("data_range", data_range, open_low=True)
     if min(a.shape[2:]) < WINDOW:

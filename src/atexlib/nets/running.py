@@ -3,9 +3,10 @@
 import itertools
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import cast
+from contextvars import ContextVar
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from .convolution import FixedWeights
 PIXELS = 204_800  # of the images in a net at once on a CPU: 261 images of 28 x 28
 BYTES = 2**14  # of a GPU's memory for a pixel
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-STEADY = 1e-3  # of the largest logit, by which rounding may move one
+STEADY = 1e-4  # of the largest logit, by which rounding may move one
 
 
 def plain(model: nn.Module, *, name: str = "model") -> nn.Module:
@@ -48,7 +49,8 @@ def plain(model: nn.Module, *, name: str = "model") -> nn.Module:
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of images (B, C, H, W), at least two an image: the place through which every net is called.
 
-    An object that holds them as `logits`, as those of Hugging Face do, will do. The net may write on what it is given.
+    An object or a dict that holds them as `logits`, as those of Hugging Face do, will do. The net is given a copy of
+    the images, on which it may write.
 
     >>> import torch
     >>> from atexlib import nets
@@ -60,15 +62,16 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
         ValueError: images that the net cannot take; what is no logits (B, C), is not finite, or is probabilities.
     """
     checks.net("model", model)
-    given = x if x.requires_grad and torch.is_grad_enabled() else x.clone()
     with checks.takes(model, x), sdpa_kernel(SDPBackend.MATH):  # the kind of attention that has second derivatives
-        logits = model(given)
+        logits = model(x.clone())
     if isinstance(logits, tuple):  # before `.logits`, which such a tuple may have too
         raise ValueError(
             f"the model returned {type(logits).__name__} for {len(x)} images; it must return logits (B, C) alone. "
             "GoogLeNet and Inception have auxiliary outputs in train mode: build them with aux_logits=False, or set "
             "net.aux_logits = False."
         )
+    if isinstance(logits, Mapping):
+        logits = logits.get("logits", logits)
     logits = getattr(logits, "logits", logits)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -79,12 +82,38 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
             "torch.cat([-z, z], 1)."
         )
     checks.logits(logits.detach())
+    watched = _WATCHED.get()
+    if watched is not None and watched[0] is model and watched[1] is x:
+        watched[2].append(logits)
     return logits
 
 
+@contextmanager
+def watching(model: nn.Module, x: Tensor) -> Iterator[list[Tensor]]:
+    """What `logits_of` returns for this net and these very images while this is entered, so that none come twice.
+
+    >>> import torch
+    >>> from atexlib import explain, nets
+    >>> from atexlib.nets import running
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(2, 1, 8, 8).requires_grad_()
+    >>> with running.watching(net, x) as seen:
+    ...     maps = explain.gradient(net, x, create_graph=True)
+    >>> [logits.shape for logits in seen]
+    [torch.Size([2, 10])]
+    """
+    seen: list[Tensor] = []
+    outside = _WATCHED.set((model, x, seen))
+    try:
+        yield seen
+    finally:
+        _WATCHED.reset(outside)
+
+
+_WATCHED: ContextVar[tuple[nn.Module, Tensor, list[Tensor]] | None] = ContextVar("watched", default=None)
 _LOCK = threading.RLock()
 _HELD: "weakref.WeakKeyDictionary[nn.Module, list]" = weakref.WeakKeyDictionary()  # by how many, and its own mode
 _TF32: list[bool] = []  # what was set before, once for each that wants it off
+_STANCES: list[Any] = []  # likewise of torch.compile
 
 
 @contextmanager
@@ -116,8 +145,22 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) for module in modules):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(_as_written())
         yield model
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """Compiled parts run as they were written, in all threads, until the last one that asked for it is done."""
+    with _LOCK:
+        _STANCES.append(_STANCES[-1] if _STANCES else torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            stance = _STANCES.pop()
+            if not _STANCES:
+                stance.__exit__(None, None, None)
 
 
 def _hold(model: nn.Module, modules: list[nn.Module]) -> None:
@@ -172,15 +215,22 @@ def check_steady(model: nn.Module, x: Tensor) -> None:
     if checks.is_trusted():
         return
     few = x[:2] if len(x) > 1 else torch.cat([x, x.flip(-1)])
-    with frozen(model):
-        first, again, alone = logits_of(model, few), logits_of(model, few), logits_of(model, few[:1])
+    with frozen(model), checks.trusted():  # what is wrong with the logits themselves is said of all images, elsewhere
+        first, again = logits_of(model, few), logits_of(model, few)
+        try:
+            alone = torch.cat([logits_of(model, image) for image in few.split(1)])
+        except ValueError as error:
+            raise ValueError(
+                f"{type(model).__name__} takes images together, in eval mode, but none alone: it uses the statistics "
+                f"of the batch. Let it look at one image at a time. ({error})"
+            ) from error
     allowed = max(STEADY, 64 * torch.finfo(first.dtype).eps) * (1 + first.abs().max())
     if (again - first).abs().max() > allowed:
         raise ValueError(
             f"{type(model).__name__} returns other logits when it is asked again, in eval mode: it draws random "
             "numbers. Let its dropout heed the mode, F.dropout(x, p, training=self.training)."
         )
-    if (alone - first[:1]).abs().max() > allowed:
+    if (alone - first).abs().max() > allowed:
         raise ValueError(
             f"{type(model).__name__} returns other logits for an image alone than among others, in eval mode: it uses "
             "the statistics of the batch. Let it look at one image at a time."

@@ -178,6 +178,7 @@ def _hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, *, beta: floa
 
 def _clamp(x: Any, min: Any = None, max: Any = None, *, beta: float) -> Any:
     """A clamp from zero, or between bounds that lie wide apart; None for one that only guards."""
+    min, max = (bound.item() if isinstance(bound, Tensor) and bound.numel() == 1 else bound for bound in (min, max))
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         return None
     if max is None:
@@ -193,6 +194,21 @@ def _maximum(x: Any, other: Any, *, beta: float) -> Any:
         if _is_zero(b) and not _is_zero(a):
             return F.softplus(a, beta)
     return None
+
+
+def _max(x: Any, *others: Any, beta: float, **given: Any) -> Any:
+    """The same as torch.max and Tensor.max; these also look for the largest entry of one tensor, which stays."""
+    others += tuple(given.pop(name) for name in ("other",) if name in given)
+    known = len(others) == 1 and isinstance(others[0], Tensor | fx.Proxy) and not given
+    return _maximum(x, others[0], beta=beta) if known else None
+
+
+def _minimum(x: Any, other: Any, *, beta: float) -> Any:
+    """Minus the larger one of minus x and zeros, in either order; None for anything else."""
+    above = (
+        _maximum(-x, other, beta=beta) if _is_zero(other) else _maximum(x, -other, beta=beta) if _is_zero(x) else None
+    )
+    return None if above is None else -above
 
 
 def _is_zero(value: Any) -> bool:
@@ -234,6 +250,8 @@ _COUNTERPARTS: dict[Any, Callable] = {
     **dict.fromkeys((torch.clamp_, torch.clip_, Tensor.clamp_, Tensor.clip_), _clamp),
     **dict.fromkeys((torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_), _clamp),
     **dict.fromkeys((torch.maximum, Tensor.maximum, torch.fmax, Tensor.fmax), _maximum),
+    **dict.fromkeys((torch.max, Tensor.max), _max),
+    **dict.fromkeys((torch.minimum, Tensor.minimum, torch.fmin, Tensor.fmin), _minimum),
     **dict.fromkeys((F.leaky_relu, F.leaky_relu_), _leaky),
     **dict.fromkeys((F.rrelu, F.rrelu_, torch.rrelu), _rrelu),
     **dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu),

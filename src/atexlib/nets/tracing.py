@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,7 @@ def trace(model: nn.Module, *, leaves: tuple[type[nn.Module], ...] = ()) -> Trac
     tracer = _Tracer(leaves)
     before = vars(model).keys() | model._buffers.keys()
     try:
-        with evaluating(model):
+        with evaluating(model), _LOCK:
             graph = tracer.trace(model)
     except Exception as error:  # tracing runs the net's own code, which may fail in any way
         reason = re.sub(r" at 0x[0-9a-f]+", "", str(error))
@@ -53,10 +54,15 @@ def trace(model: nn.Module, *, leaves: tuple[type[nn.Module], ...] = ()) -> Trac
     return Trace(graph, tracer.outputs, constants)
 
 
+_LOCK = threading.RLock()  # torch.fx changes nn.Module itself while it traces
+
+
 class _Tracer(fx.Tracer):
+    """Traces the calls of its own thread; the nets of all others run as if nothing were traced."""
+
     def __init__(self, leaves: tuple[type[nn.Module], ...]) -> None:
         super().__init__()
-        self.leaves = leaves
+        self.leaves, self.thread = leaves, threading.get_ident()
         self.outputs: dict[str, fx.Node] = {}
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list]:
@@ -68,7 +74,27 @@ class _Tracer(fx.Tracer):
         known = isinstance(m, (*LAYERS, *self.leaves))
         return known or super().is_leaf_module(m, module_qualified_name)
 
+    def create_arg(self, a: Any) -> Any:
+        """What an argument, or the net's answer, is in the graph; of an object that holds logits, these alone."""
+        return super().create_arg(a if isinstance(a, fx.Proxy) else getattr(a, "logits", a))
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """A module's attribute."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def call_module(self, m: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
+        """A module's call: one node, or those inside; of what `torch.compile` made, those of what was compiled."""
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        compiled: Any = getattr(m, "_orig_mod", None)
+        if compiled is not None:
+            return compiled(*args, **kwargs)
+        if getattr(m, "_compiled_call_impl", None):
+            forward = m.forward
+        if isinstance(m, nn.Sequential) and m not in self.root.modules():  # a part that was cut out: net[:4](x)
+            return forward(*args, **kwargs)
         found = super().call_module(m, forward, args, kwargs)
         if isinstance(found, fx.Proxy):
             self.outputs[self.path_of_module(m)] = found.node

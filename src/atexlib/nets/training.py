@@ -14,7 +14,7 @@ from .. import checks
 from .running import accuracy, check_steady, logits_of, plain, predict
 
 Examples = object  # an ImageSet, a pair (images, labels) or a TensorDataset: see `checks.examples`
-EVALUATED = 500  # validation images on which a defence's own loss chooses the epoch
+EVALUATED = 500  # images at which is looked: by a defence's own loss, which chooses the epoch; at logits, at the start
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,10 @@ def optimize(
                 bar.update()
         entry = {"epoch": epoch, "loss": total.item() / count}
         if not math.isfinite(entry["loss"]):
-            raise ValueError(f"the loss of epoch {epoch} is {entry['loss']}; lower lr (now {lr}) or check the images.")
+            raise ValueError(
+                f"the loss of epoch {epoch} is {entry['loss']}; lower lr (now {lr}), or see by nets.predict(model, "
+                "images) for which images the logits are not finite."
+            )
         if validate is not None:
             measured = validate(model.eval())
             entry |= measured
@@ -227,7 +230,7 @@ def check_examples(
     if validation is not None:
         checks.same_shape("a validation image", validation[0][0], "one of the images", images[0])
     check_steady(model, images)
-    classes = predict(model, images[:1]).shape[1]
+    classes = predict(model, images[:EVALUATED]).shape[1]
     for prefix, (x, y) in pairs.items():
         checks.labels(f"{prefix}labels", y, size=len(x), classes=classes)
     moved = [(x.to(device), y.to(device).long()) for x, y in pairs.values()]

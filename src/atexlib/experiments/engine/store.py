@@ -23,7 +23,7 @@ def place(name: str) -> Path:
     """
     chosen = os.environ.get("ATEXLIB_RESULTS")
     if chosen:
-        return Path(chosen) / name
+        return Path(chosen).expanduser() / name
     return (COMMITTED if os.access(COMMITTED, os.W_OK) else platformdirs.user_data_path("atexlib")) / name
 
 
