@@ -64,6 +64,11 @@ def images(name, count=2):
     return 0.1 + 0.8 * torch.rand(count, 3, side, side, generator=seeded(1))
 
 
+def exact(name):
+    """The net and its images in float64, so that no rounding turns a ReLU over."""
+    return copy.deepcopy(made(name)).double(), images(name).double()
+
+
 family = pytest.mark.parametrize("name", FAMILIES)
 TARGET = torch.tensor([3, 7])
 
@@ -77,7 +82,7 @@ def near(found, wanted, share=1e-4):
 
 @family
 def test_gradient_is_that_of_autograd(name):
-    net, x = made(name), images(name)
+    net, x = exact(name)
     z = x.clone().requires_grad_()
     (wanted,) = torch.autograd.grad(net(z).gather(1, TARGET[:, None]).sum(), z)
     assert near(explain.gradient(net, x, TARGET), wanted)
@@ -110,7 +115,7 @@ def test_grad_cam_is_that_of_hooks(name):
 
 @family
 def test_means_of_gradients_are_those_of_captum(name):
-    net, x = copy.deepcopy(made(name)).double(), images(name).double()  # so that no rounding turns a ReLU over
+    net, x = exact(name)
     wanted = captum.attr.IntegratedGradients(net).attribute(
         x, 0 * x, target=TARGET.tolist(), n_steps=3, method="gausslegendre", internal_batch_size=2
     )
