@@ -262,13 +262,10 @@ class Recomputes(nn.Module):
 
 @pytest.mark.parametrize("reentrant", [True, False])
 @every(
-    {
-        name: EVERY[name]
-        for name in ("gradient", "smoothgrad", "integrated_gradients", "lrp", "manipulate", "pgd", "max_min")
-    }
+    {name: EVERY[name] for name in ("gradient", "smoothgrad", "integrated_gradients", "manipulate", "pgd", "max_min")}
 )
 def test_recomputing_is_named_with_the_remedy(call, reentrant, x):
-    """LRP cannot trace it; where the weights count as constants, torch sees other values than before."""
+    """Where the weights count as constants, torch sees other values than before."""
     with pytest.raises(ValueError, match=r"use_reentrant=False\) if self.training else f\(x\)|cannot be traced"):
         call(Recomputes(reentrant), x)
 
