@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from pathlib import Path
 
 import captum.attr
 import pytest
@@ -35,6 +36,7 @@ FAMILIES = {  # name: options, side of the images, the layer that Grad-CAM reads
 NO_LRP = {"vit": "self_attention (MultiheadAttention)", "swin_t": "shifted_window_attention in features.7.1.attn"}
 # Of Hardsigmoid, in its squeeze units and in Hardswish, torch has no second derivative.
 ONCE = ("mobilenet_v3_small",)
+PARTLY = ("regnet_y_400mf",)  # beside its ReLUs there are sigmoids, so a step has a direction, if not the right one
 SMOOTH = ("vit", "swin_t", "convnext_tiny", "efficientnet_b0")  # no ReLU: GELU and SiLU
 
 
@@ -166,12 +168,16 @@ def test_an_attack_by_the_softplus_copy_steps_on_every_image(name):
     assert (found.score >= found.clean_score).all()
 
 
-@pytest.mark.parametrize("name", ["resnet18", *ONCE, *SMOOTH])
+@family
 def test_without_a_copy_it_steps_or_says_why_not(name):
     net, x = made(name), images(name)
     if name in ONCE:
         with pytest.raises(ValueError, match=r"no second derivative.*with_softplus"):
             attack.manipulate(net, x, attack.Distance(), eps=8 / 255, steps=1)
+    elif name in PARTLY:
+        effort = attack.manipulate(net, x, attack.Distance(), eps=8 / 255, steps=1).effort
+        assert effort.stepped == 2
+        assert effort.seen < 0.9
     elif name in SMOOTH:
         assert attack.manipulate(net, x, attack.Distance(), eps=8 / 255, steps=1).stepped.all()
     else:
@@ -190,3 +196,18 @@ def test_an_audit_runs(name):
     assert found.efforts["gradient", "distance"].stepped == 2
     assert any("softplus copy" in note for note in found.notes) == (name not in SMOOTH)
     assert any("lrp was left out: LRP has no rule" in note for note in found.notes) == (name in NO_LRP)
+
+
+def row(name):
+    """A family's line of the table on the page."""
+    without = "steps" if name in SMOOTH else "steps, blind to kinks" if name in PARTLY else "no step: kinks"
+    without = "refused by name" if name in ONCE else without
+    lrp = "refused by name: attention" if name in NO_LRP else "a map"
+    reads = explain.reading(made(name), images(name, 1))
+    return f"| {name} | `{reads.name}` | {lrp} | {without} | steps |"
+
+
+@family
+def test_the_page_says_what_was_found(name):
+    page = (Path(__file__).parents[1] / "book/any_net.md").read_text(encoding="utf-8")
+    assert row(name) in page.splitlines()

@@ -14,14 +14,16 @@ from .registry import defense
 
 SETTINGS: Mapping[str, Any] = {
     "eps": 0.1,
-    "weight": 4.0,
+    "weight": 3.0,
     "fidelity": 0.7,
     "pooling": "average",
     "plain_epochs": 8,
-    "epochs": 8,
+    "epochs": 4,
 }
+LONGER: Mapping[str, Any] = {"weight": 4.0, "epochs": 8}
 
 
+@defense("own_long", label="steady, longer (ours)", settings={**SETTINGS, **LONGER}, shape=smoothed)
 @defense("own", label="steady (ours)", settings=SETTINGS, shape=smoothed)
 def steady(
     model: nn.Module,
@@ -32,7 +34,7 @@ def steady(
     pooling: str | float = "average",
     plain_epochs: int = 8,
     fidelity: float = 0.7,
-    weight: float = 4.0,
+    weight: float = 3.0,
     validation: Examples | None = None,
     batch_size: int = 100,
     lr: float = 1e-3,
