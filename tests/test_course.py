@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "book"))
 import course
 import exercises
+import slides
 
 CHAPTERS = exercises.chapters()
 every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -135,3 +136,48 @@ def test_both_copies_are_written(tmp_path):
     names = [path.name for path in CHAPTERS]
     for copy_for in ("student", "instructor"):
         assert sorted(path.name for path in (tmp_path / copy_for).iterdir()) == names
+
+
+def test_the_page_of_solutions_lists_each_one():
+    page = (exercises.ROOT / "book" / "solutions.md").read_text(encoding="utf-8")
+    for path in CHAPTERS:
+        assert f"- [Chapter {exercises.title(exercises.read(path))}](../notebooks/solutions/{path.name})" in page
+
+
+# The slides
+
+
+@every_chapter
+def test_slides_hold_the_title_the_figures_and_the_captions(path):
+    nb = exercises.read(path)
+    made = slides.assemble(nb)
+    assert runs_through(made) == []
+    assert made.cells[0].source == f"# {exercises.title(nb)}"
+    figures = [cell for cell in nb.cells if slides.caption(cell)]
+    assert figures
+    shown = [cell for cell in made.cells if cell.metadata["slideshow"]["slide_type"] != "skip"]
+    assert sources(shown, "code") == [cell.source for cell in figures]
+    assert len(sources(shown, "markdown")) == 1 + len(figures)
+    assert sources(made.cells, "code") == sources(nb.cells[: course.start(nb.cells)], "code")
+    assert "{" not in "".join(re.sub(r"\$.*?\$", "", text) for text in sources(shown, "markdown"))
+
+
+def test_the_page_of_slides_shows_each_figure_above_its_caption():
+    figure = {"mystnb": {"figure": {"caption": "**A line** of length $a_1 < 2$."}, "image": {"alt": 'A "line"'}}}
+    cells = [
+        nbformat.v4.new_markdown_cell("# 3 Lines"),
+        nbformat.v4.new_code_cell("x = 1"),
+        nbformat.v4.new_code_cell("plt.show()", metadata=figure),
+        nbformat.v4.new_markdown_cell("## Exercises"),
+    ]
+    cells[2].outputs = [nbformat.v4.new_output("display_data", {"image/png": "AAAA\n"})]
+    first, second = slides.pages(slides.assemble(nbformat.v4.new_notebook(cells=cells)))
+    assert first.strip() == "<h1>3 Lines</h1>"
+    assert second.startswith('<img alt="A &quot;line&quot;" src="data:image/png;base64,AAAA">')
+    assert r'<strong>A line</strong> of length <span class="math inline">\(a_1 &lt; 2\)</span>.' in second
+    assert "x = 1" not in second
+
+
+def test_slides_of_a_book_that_was_not_built_say_so(tmp_path):
+    with pytest.raises(SystemExit, match="run `make book` first"):
+        slides.main(str(tmp_path / "cache"), str(tmp_path / "slides"))
