@@ -12,7 +12,7 @@ override ATEXLIB_DATA := $(shell $(HOMELY); realpath -m -- "$$d")
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test browser chromium paper canary address clean linkcheck lock FORCE
+.PHONY: book test browser chromium course slides paper canary address clean linkcheck lock FORCE
 
 # Two notebooks at a time, with half of the cores each.
 book: .venv/.ready $(OUT)/_build/.fresh
@@ -47,6 +47,14 @@ browser: .venv/.ready chromium
 
 chromium:
 	@$(HAS_CHROMIUM) || { test "$$(id -u)" = 0 && apt-get update && apt-get install -y chromium; } || true
+
+# The chapters for a class: a student's copy without answers, a teacher's with the solutions below the questions.
+course: .venv/.ready
+	$(BIN)/python book/course.py $(OUT)/_build/course
+
+# The figures of the built book with their captions, as one page of slides.
+slides: book
+	$(BIN)/python book/slides.py $(OUT)/_build/.jupyter_cache $(OUT)/_build/slides
 
 # The sweep of workflow/sweep.yaml; SWEEP takes further options of snakemake: make paper SWEEP=--dry-run
 PROFILE = cpu

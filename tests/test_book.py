@@ -116,7 +116,8 @@ def check_weight(page, path):
 @needs_book
 def test_every_page_of_the_toc_is_there():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    names = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"]), "index"]
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    names = [toc["root"], *(page["file"] for entry in entries for page in (entry, *entry.get("sections", []))), "index"]
     assert [name for name in names if BOOK / f"{name}.html" not in PAGES] == []
 
 

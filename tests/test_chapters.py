@@ -1,9 +1,10 @@
 import dataclasses
+import json
 
 import pytest
 import torch
 from conftest import seeded
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from atexlib import chapters, checks, data, defend, experiments, nets
 from atexlib.data import sets
@@ -208,3 +209,54 @@ def test_the_preset_with_most_kinds_of_net_is_read():
     assert "net: trained at preset paper" in chapters.begin(**DIGITS).note
     keep(nets.ConvNet(generator=seeded(3)), "naive", preset="reduced")
     assert "net: trained at preset reduced" in chapters.begin(**DIGITS).note
+
+
+# Nets under numbers
+
+
+def test_dealt_nets_answer_as_before_and_cannot_be_told_by_their_weights(tmp_path):
+    hand = {f"net {i}": nets.ConvNet(width=4, hidden=8, generator=seeded(i)).eval() for i in range(5)}
+    dealt = chapters.deal(hand, seed=2)
+    assert sorted(dealt.key.values()) == sorted(hand)
+    assert [dealt.key[i] for i in range(1, 6)] != sorted(hand)
+    x = torch.rand(3, 1, 28, 28, generator=seeded())
+    for number, name in dealt.key.items():
+        assert torch.allclose(dealt.nets[number](x), hand[name](x), atol=1e-3)
+        assert not torch.allclose(dealt.nets[number].conv1.weight, hand[name].conv1.weight, atol=1e-3)
+        assert not torch.equal(weights(dealt.nets[number]), weights(hand[name]))
+    again = chapters.deal(hand, seed=2)
+    assert again.key == dealt.key
+    assert chapters.deal(hand, seed=3).key != dealt.key
+    dealt.save(tmp_path / "nets", tmp_path / "key.json")
+    files = sorted(path.name for path in (tmp_path / "nets").iterdir())
+    assert files == [f"net-{i}.safetensors" for i in range(1, 6)]
+    assert json.loads((tmp_path / "key.json").read_text()) == {str(i): name for i, name in dealt.key.items()}
+    for number, net in dealt.nets.items():  # what is saved is what is dealt
+        state = load_file(tmp_path / "nets" / f"net-{number}.safetensors")
+        assert all(torch.equal(state[name].float(), value) for name, value in net.state_dict().items())
+
+
+def test_a_key_beside_the_nets_and_a_net_of_another_kind_are_refused(tmp_path):
+    dealt = chapters.deal({"one": nets.ConvNet(width=4, hidden=8)})
+    with pytest.raises(ValueError, match="in the folder of the nets; pass a file elsewhere"):
+        dealt.save(tmp_path, tmp_path / "key.json")
+    with pytest.raises(ValueError, match=r"hand\['line'\] is a Linear; pass a nets.ConvNet"):
+        chapters.deal({"line": torch.nn.Linear(2, 2)})
+    with pytest.raises(ValueError, match="hand is empty"):
+        chapters.deal({})
+
+
+def test_the_challenge_deals_three_of_each(monkeypatch):
+    asked = []
+
+    def trained(*, defense="none", seed, **_):
+        asked.append((defense, seed))
+        return nets.ConvNet(width=4, hidden=8, generator=seeded(seed)).eval()
+
+    monkeypatch.setattr(experiments, "trained", trained)
+    dealt = chapters.challenge(dataset="digits", preset="smoke", steps=1, images=40, seed=1)
+    kinds = [what.partition(":")[0].partition(",")[0] for what in dealt.key.values()]
+    assert sorted(kinds) == ["defended"] * 3 + ["fooled"] * 3 + ["undefended"] * 3
+    assert sorted(dealt.nets) == list(range(1, 10))
+    assert all("success 0." in what or "success 1." in what for what in dealt.key.values() if "fooled" in what)
+    assert [seed for defense, seed in asked if defense == "none"] == [0, 1, 2, 4, 0, 1]

@@ -183,6 +183,22 @@ def test_the_wheel_holds_every_file_of_the_package(clone, tmp_path):
     assert check_wheel(set(names) - needed, tracked) == sorted(needed)
 
 
+# The buttons
+
+
+def test_buttons_are_hidden_until_an_address_is_set():
+    """The style sheet hides what leads to a repository of OWNER; `make address` changes the links and not the sheet."""
+    sheet = (ROOT / "book" / "_static" / "custom.css").read_text(encoding="utf-8")
+    rule = re.search(r"^(a\[href.*?) \{ display: none; \}$", sheet, re.M)[1]
+    assert rule.count('[href*="/OWNER/"]') == 3
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\naddress:")[2].partition("\n\n")[0]
+    assert "custom.css" not in recipe
+    for path in CHAPTERS:
+        (badge,) = re.findall(r"\]\((https://colab[^)\s]*)\)", path.read_text(encoding="utf-8"))
+        assert ADDRESS.removeprefix("https://github.com") in badge
+        assert ("/OWNER/" in badge) == ("/OWNER/" in ADDRESS)
+
+
 # The parameters
 
 

@@ -170,7 +170,9 @@ def check_toc(toc, root):
 
 
 def toc_files(toc):
-    return [toc["root"]] + [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+    """All files that it names: pages, and those that are listed under another page."""
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    return [toc["root"]] + [page["file"] for entry in entries for page in (entry, *entry.get("sections", []))]
 
 
 EVERYWHERE = [
@@ -303,7 +305,7 @@ def test_a_wrong_toc_is_caught(tmp_path):
     toc = {"root": "intro", "parts": [{"chapters": [{"file": "notebooks/a"}]}]}
     assert check_toc(toc, tmp_path) == []
     (tmp_path / "notebooks/b.ipynb").touch()
-    toc["parts"][0]["chapters"].append({"file": "lost"})
+    toc["parts"][0]["chapters"].append({"file": "lost", "sections": [{"file": "intro"}]})
     assert check_toc(toc, tmp_path) == ["_toc.yml names lost, which is no file", "notebooks/b is not in _toc.yml"]
 
 

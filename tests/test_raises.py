@@ -101,7 +101,8 @@ add(data.padded, data.singles, images=X)
 add(data.pairs, images=X, labels=Y, classes=(0, 1))
 add(show.show, ax=None, picture=X[0], kind="signed")
 add(experiments.trained, **SMALL)
-add(chapters.begin, **SMALL, device="cpu", seed=0)
+add(chapters.begin, chapters.challenge, **SMALL, device="cpu", seed=0)
+add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
     "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled",
     "Frames", "ImageSet", "Interval", "Kind", "Manipulation", "Place", "Preset", "Reading", "Slopes",

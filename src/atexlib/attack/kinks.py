@@ -32,7 +32,7 @@ class Slopes:
     stepped: Tensor
     """True (B,) where the map changes with the image to first order, so that a step has a direction."""
     why: str
-    """What the others lack: `no graph`, `no second derivative`, `kinks`; empty where all could step."""
+    """What the others lack, `no graph`, `no second derivative`, `kinks`; empty where all could step."""
     seen: float
     """The share in [0, 1] of a change of the maps across the ball that the slopes along the way account for."""
 

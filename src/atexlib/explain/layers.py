@@ -41,7 +41,7 @@ class Reading:
 
     name: str
     channels: str
-    """Where its channels are: `first` (B, K, h, w), `last` (B, h, w, K), `tokens` (B, N, K)."""
+    """Where its channels are, `first` (B, K, h, w), `last` (B, h, w, K), `tokens` (B, N, K)."""
     grid: tuple[int, int] = (0, 0)
     """Rows and columns of the tokens; they come last among the N."""
     grid_of: str = ""

@@ -117,7 +117,7 @@ def foot(figure: Figure, note: str) -> None:
     >>> plt.close(figure)
     """
     if note:
-        figure.supxlabel(note, fontsize=7, color="gray")
+        figure.supxlabel(note, fontsize=8, color="#444444")
 
 
 def webp(figure: Figure, *, dpi: int = 100) -> bytes:
