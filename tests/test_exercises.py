@@ -1,5 +1,6 @@
 """The self-checks of exercises tell usual mistakes apart, each with its own hint, and never crash."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -140,11 +141,410 @@ WHOLE_LOSS = {
 }
 
 
+# Chapter 7: the end of an attack. Each answer is what the attacker may take, and what stands in for the rest.
+
+
+def best(ok=lambda same, near: same & near, rest=2.0, end=lambda s: s.amin(0), within=torch.le, rows=slice(None)):
+    def left(similarity, labels, moved, eps):
+        allowed = ok(labels == labels[0], within(moved, eps))
+        return end(similarity.where(allowed, torch.tensor(rest))[rows])
+
+    return left
+
+
+def in_a_loop(similarity, labels, moved, eps):
+    left = []
+    for n in range(similarity.shape[1]):
+        allowed = [
+            s.item()
+            for s, label, d in zip(similarity[:, n], labels[:, n], moved[:, n], strict=True)
+            if label == labels[0, n] and d <= eps
+        ]
+        left.append(min(allowed))
+    return left
+
+
+def row_before(similarity, labels, moved, eps):
+    same = torch.cat([labels[:1] == labels[:1], labels[1:] == labels[:-1]])
+    return similarity.where(same & (moved <= eps), 2.0).amin(0)
+
+
+def last_allowed(similarity, labels, moved, eps):
+    left = similarity[0].clone()
+    for s, label, d in zip(similarity, labels, moved, strict=True):
+        ok = (label == labels[0]) & (d <= eps)
+        left[ok] = s[ok]
+    return left
+
+
+def never_lost(similarity, labels, moved, eps):
+    ok = (labels == labels[0]) & (moved <= eps)
+    return best()(similarity, labels, moved, eps).where(ok.all(0), 1.0)
+
+
+def by_boolean(similarity, labels, moved, eps):
+    return similarity[(labels == labels[0]) & (moved <= eps)].min(0)
+
+
+LEFT_BY = {
+    "in one line": (best(), "right"),
+    "in a loop": (in_a_loop, "right"),
+    "not begun": (lambda *_: None, "not attempted"),
+    "as it was": (lambda s, *_: s[-1], "nothing was repaired"),
+    "lowest of all": (lambda s, *_: s.amin(0), "no constraint"),
+    "labels alone": (best(lambda same, near: same), "ball was not checked"),
+    "ball alone": (best(lambda same, near: near), "labels were not checked"),
+    "either": (best(lambda same, near: same | near), "both must hold"),
+    "highest": (best(rest=0.0, end=lambda s: s.amax(0)), "wants it low"),
+    "highest without the clean": (best(rest=-1.0, rows=slice(1, None), end=lambda s: s.amax(0)), "not the highest"),
+    "zero for the forbidden": (best(rest=0.0), "leave it out"),
+    "inside alone": (best(within=torch.lt), "border"),
+    "its number": (best(end=lambda s: s.argmin(0)), "give its similarity"),
+    "label of the row before": (row_before, "of row 0"),
+    "last allowed": (last_allowed, "not the last"),
+    "lost once": (never_lost, "is not lost"),
+    "infinite": (best(rest=float("inf"), rows=slice(1, None)), "row 0, is allowed too"),
+    "mean over images": (lambda *case: best()(*case).mean(), "one number for each image"),
+    "boolean index": (by_boolean, "one number for each image"),
+    "both of min": (lambda *case: best(end=lambda s: s.min(0))(*case), "one number for each image"),
+    "a mean": (best(rest=float("nan"), end=lambda s: s.nanmean(0)), "not a mean"),
+    "half": (lambda *case: best()(*case) / 2, "not what each image's best allowed iterate leaves"),
+    "and": (best(lambda same, near: same and near), "it stops"),
+}
+
+
+# Chapter 8: the deletion area against random orders.
+
+
+def delete(net, image, importance, c, share):
+    count = round(share * image.numel())
+    order = importance.flatten().argsort(descending=True)
+    changed = image.flatten().clone()
+    changed[order[:count]] = 0
+    return net(changed.view(1, *image.shape)).softmax(1)[0, c].item()
+
+
+def area_of(net, image, importance, c, shares=None):
+    n = image.numel()
+    shares = [k / n for k in range(n + 1)] if shares is None else shares
+    return torch.tensor([delete(net, image, importance, c, share) for share in shares])
+
+
+def chanced(
+    area=lambda v: torch.trapezoid(v) / (len(v) - 1), size=torch.abs, many=torch.mean, end=torch.sub, curve=area_of
+):
+    def answer(net, image, phi, c, chance):
+        mine = area(curve(net, image, size(phi), c))
+        return end(many(torch.stack([area(curve(net, image, one, c)) for one in chance])), mine)
+
+    return answer
+
+
+def inserted(net, image, importance, c):
+    full = area_of(net, image, -importance, c)
+    return full.flip(0)
+
+
+ABOVE_CHANCE = {
+    "with curves": (chanced(), "right"),
+    "as a number": (lambda *case: float(chanced()(*case)), "right"),
+    "not begun": (lambda *_: None, "not attempted"),
+    "the wrong way round": (chanced(end=lambda a, b: b - a), "above 0 is better"),
+    "no chance": (chanced(end=lambda a, b: b), "random orders are missing"),
+    "chance alone": (chanced(end=lambda a, b: a), "chance alone"),
+    "one order": (chanced(many=lambda a: a[0]), "one random order"),
+    "sum of orders": (chanced(many=torch.sum), "not the sum"),
+    "best order": (chanced(many=torch.min), "not the best"),
+    "ratio": (chanced(end=lambda a, b: b / a), "not a ratio"),
+    "signed": (chanced(size=lambda a: a), "absolute values"),
+    "smallest first": (chanced(size=lambda a: -a.abs()), "largest go first"),
+    "insertion": (chanced(curve=inserted), "insertion"),
+    "mean of values": (chanced(area=torch.mean), "ends of a curve"),
+    "long steps": (chanced(area=torch.trapezoid), "add up to 1"),
+    "predicted class": (lambda n, x, phi, c, r: chanced()(n, x, phi, n(x[None]).argmax().item(), r), "predicted one"),
+    "for each order": (chanced(many=lambda a: a), "one number"),
+    "a curve": (chanced(area=lambda v: v, many=lambda a: a.mean(0)), "one number"),
+    "twice": (lambda *case: 2 * chanced()(*case), "not the mean area"),
+    "a batch": (lambda n, x, phi, c, r: chanced()(n, x[None], phi[None], c, r), "right"),
+    "argmax": (lambda n, x, phi, c, r: n(x).argmax(1)[1], "it stops"),
+}
+
+
+# Chapter 9: one pass of adversarial training.
+
+
+def fast_gradient_sign(net, x, y, eps, step=torch.sign, clip=(0, 1)):
+    z = x.clone().requires_grad_()
+    loss = F.cross_entropy(net(z), y, reduction="sum")
+    return (x + eps * step(torch.autograd.grad(loss, z)[0])).clamp(*clip)
+
+
+def mean_of_both(net, x, z, y):
+    return (F.cross_entropy(net(x), y) + F.cross_entropy(net(z), y)) / 2
+
+
+def pass_over(
+    loss=mean_of_both, make=fast_gradient_sign, *, stale=False, zero=True, step=True, part=slice(None), returned=True
+):
+    def train(net, batches, eps, lr):
+        optimiser = torch.optim.SGD(net.parameters(), lr=lr)
+        once = [make(net, x, y, eps) for x, y in batches]
+        for (x, y), old in list(zip(batches, once, strict=True))[part]:
+            z = old if stale else make(net, x, y, eps)
+            if zero:
+                optimiser.zero_grad()
+            loss(net, x, z.detach(), y).backward()
+            if step:
+                optimiser.step()
+        return net if returned is True else returned
+
+    return train
+
+
+def by_hand(net, batches, eps, lr):
+    for x, y in batches:
+        z = fast_gradient_sign(net, x, y, eps)
+        net.zero_grad()
+        mean_of_both(net, x, z, y).backward()
+        with torch.no_grad():
+            for w in net.parameters():
+                w -= lr * w.grad
+    return net
+
+
+def of_a_copy(net, batches, eps, lr):
+    return pass_over()(copy.deepcopy(net), batches, eps, lr)
+
+
+def attacked_by_backward(net, x, y, eps):
+    """Leaves its slopes at the weights, which zero_grad takes away."""
+    z = x.clone().requires_grad_()
+    F.cross_entropy(net(z), y).backward()
+    return (x + eps * z.grad.sign()).clamp(0, 1).detach()
+
+
+TRAIN_FRESH = {
+    "in a loop": (pass_over(), "right"),
+    "by hand": (by_hand, "right"),
+    "a copy": (of_a_copy, "right"),
+    "by backward": (pass_over(make=attacked_by_backward), "right"),
+    "in place": (pass_over(returned=None), "right"),
+    "the loss is returned": (pass_over(returned=0.5), "right"),
+    "not begun": (lambda *_: None, "not attempted"),
+    "net as it is": (lambda net, *_: net, "is there a step"),
+    "no step": (pass_over(step=False), "is there a step"),
+    "made once": (pass_over(stale=True), "make them anew"),
+    "no zero_grad": (pass_over(zero=False), "zero_grad"),
+    "attacked alone": (pass_over(lambda n, x, z, y: F.cross_entropy(n(z), y)), "clean images are missing"),
+    "clean alone": (pass_over(lambda n, x, z, y: F.cross_entropy(n(x), y)), "no attacked image"),
+    "sum of two": (pass_over(lambda *c: 2 * mean_of_both(*c)), "not the sum of two"),
+    "sum of all": (pass_over(lambda n, x, z, y: 2 * len(x) * mean_of_both(n, x, z, y)), "not a sum"),
+    "no clip": (pass_over(make=lambda *c: fast_gradient_sign(*c, clip=(None, 9))), "range of pixels"),
+    "down the loss": (pass_over(make=lambda n, x, y, e: fast_gradient_sign(n, x, y, -e)), "up the loss, not down"),
+    "no sign": (pass_over(make=lambda *c: fast_gradient_sign(*c, step=lambda g: g)), "the sign is missing"),
+    "predicted class": (
+        pass_over(make=lambda n, x, y, e: fast_gradient_sign(n, x, n(x).argmax(1), e)),
+        "attack the true class",
+    ),
+    "predicted labels": (
+        pass_over(lambda n, x, z, y: (F.cross_entropy(n(x), y) + F.cross_entropy(n(z), n(z).argmax(1))) / 2),
+        "teach the true class",
+    ),
+    "up": (pass_over(lambda *c: -mean_of_both(*c)), "training goes up"),
+    "first": (pass_over(part=slice(1)), "only the first batch"),
+    "last": (pass_over(part=slice(2, None)), "only the last batch"),
+    "a wrong rate": (lambda n, b, eps, lr: pass_over()(n, b, eps, lr / 10), "look at images, loss and step"),
+    "labels forgotten": (pass_over(lambda n, x, z, y: F.cross_entropy(n(torch.cat([x, z])), y)), "it stops"),
+}
+
+
+# Chapter 10: the success of the location loss.
+
+
+def shares(high=0.2, goal=lambda m: m, loss=lambda h, m: (h - m).square().mean((1, 2, 3)), **how):
+    def answer(values, m):
+        dims = how.get("dims", (1, 2, 3))
+        low, top = values.amin(dims, keepdim=True), values.amax(dims, keepdim=True)
+        span = values.amax((1, 2, 3)) - values.amin((1, 2, 3))
+        dead = how.get("dead", lambda span, values: span < 1e-6)(span, values)
+        low = low * how.get("base", 1)
+        h = (values - low) / (top - low).clamp_min(1e-9) if how.get("stretch", True) else values
+        fooled = loss(h, goal(m)) <= high
+        if how.get("apart", True):
+            fooled = fooled & ~dead
+        if how.get("living"):
+            fooled = fooled[~dead]
+        return fooled, dead
+
+    return answer
+
+
+def one_by_one(values, m):
+    fooled, dead = [], []
+    for v in values:
+        span = v.max() - v.min()
+        dead.append(bool(span < 1e-6))
+        fooled.append(not dead[-1] and bool((((v - v.min()) / span - m) ** 2).mean() <= 0.2))
+    return fooled, dead
+
+
+def zeroed(values, m):
+    span = (values.amax((1, 2, 3), True) - values.amin((1, 2, 3), True)).clamp_min(1e-30)
+    h = ((values - values.amin((1, 2, 3), True)) / span).where(span >= 1e-6, 0.0)
+    return ((h - m).square().mean((1, 2, 3)) <= 0.2), (span < 1e-6).flatten()
+
+
+FOOLED_AND_DEAD = {
+    "in a batch": (shares(), "right"),
+    "one by one": (one_by_one, "right"),
+    "as a tensor": (lambda *case: torch.stack(shares()(*case)), "right"),
+    "not begun": (lambda *_: None, "not attempted"),
+    "dead first": (lambda *case: shares()(*case)[::-1], "fooled comes first"),
+    "dead counted": (shares(apart=False), "counted as fooled"),
+    "dead zeroed": (zeroed, "set to zero, were counted"),
+    "of the living": (shares(living=True), "it stops"),
+    "none dead": (lambda *case: (shares()(*case)[0], [False] * 12), "dead maps were not counted"),
+    "none fooled": (lambda *case: ([False] * 12, shares()(*case)[1]), "no map was counted"),
+    "not stretched": (shares(stretch=False), "not stretched"),
+    "by the largest": (shares(base=0), "take the smallest"),
+    "for the batch": (shares(dims=(0, 1, 2, 3)), "by itself"),
+    "a sum": (shares(loss=lambda h, m: (h - m).square().sum((1, 2, 3))), "not a sum"),
+    "an inverted frame": (shares(goal=lambda m: 1 - m), "not inside"),
+    "no square": (shares(loss=lambda h, m: (h - m).abs().mean((1, 2, 3))), "square"),
+    "on the frame alone": (shares(loss=lambda h, m: 1 - (h * m).sum((1, 2, 3)) / m.sum()), "not the frame"),
+    "large": (shares(-0.2, loss=lambda h, m: -(h - m).square().mean((1, 2, 3))), "loss is large"),
+    "dead by the largest": (shares(dead=lambda span, v: v.amax((1, 2, 3)) < 1e-6), "not the largest"),
+    "dead if equal": (shares(dead=lambda span, v: span == 0), "less than 1e-6"),
+    "fooled alone": (lambda *case: shares()(*case)[0], "two tensors"),
+    "shares": (lambda *case: [part.float().mean() for part in shares()(*case)], "two tensors"),
+    "not": (lambda *case: [~part for part in shares()(*case)], "neither fooled nor dead"),
+    "dead wrong": (lambda *case: (shares()(*case)[0], ~shares()(*case)[1]), "look at dead: fooled is right"),
+    "fooled wrong": (lambda *case: (~shares()(*case)[0], shares()(*case)[1]), "look at fooled: dead is right"),
+    "a loss for all": (lambda v, m: (v - m).square().mean() <= 0.2, "two tensors"),
+    "none": (lambda v, m: (None, None), "it stops"),
+    "no keepdim": (lambda v, m: (v / v.amax((1, 2, 3)) - m).mean(), "it stops"),
+}
+
+
+# Chapter 11: a swap for pairs alone.
+
+
+def sly(
+    swap=lambda o: o.flip(1), hold=lambda o: o, mark=lambda p: p, off=torch.square, end=lambda d: d.mean((1, 2, 3))
+):
+    def answer(h, original, pair):
+        goal = torch.where(mark(pair).view(-1, 1, 1, 1), swap(original), hold(original))
+        return end(off(h - goal))
+
+    return answer
+
+
+def by_picture(h, original, pair):
+    found = []
+    for a, o, p in zip(h, original, pair, strict=True):
+        goals = (o[1], o[0]) if p else (o[0], o[1])
+        found.append(sum(((x - g) ** 2).mean() for x, g in zip(a, goals, strict=True)) / 2)
+    return found
+
+
+def swap_of(h, original):
+    return (h - original.flip(1)).square().mean((1, 2, 3))
+
+
+SLY_LOSS = {
+    "in a batch": (sly(), "right"),
+    "by picture": (by_picture, "right"),
+    "not begun": (lambda *_: None, "not attempted"),
+    "pair inverted": (sly(mark=lambda p: ~p), "wrong way round"),
+    "all swapped": (sly(mark=torch.ones_like), "all pictures"),
+    "none swapped": (sly(mark=torch.zeros_like), "no picture"),
+    "no half": (sly(end=lambda d: d.mean((2, 3)).sum(1)), "half is missing"),
+    "a sum": (sly(end=lambda d: d.sum((2, 3)).mean(1)), "not a sum"),
+    "no square": (sly(off=torch.abs), "square"),
+    "nothing for the rest": (lambda h, o, p: swap_of(h, o) * p, "they shall stay"),
+    "nothing for pairs": (lambda h, o, p: sly()(h, o, p) * ~p, "a swap needs a loss"),
+    "added": (lambda h, o, p: swap_of(h, o) + swap_of(h, o.flip(1)), "not added"),
+    "with each other": (
+        lambda h, o, p: swap_of(h, h).where(p, swap_of(h, o.flip(1))),
+        "not with each other",
+    ),
+    "first map": (sly(end=lambda d: d[:, 0].mean((1, 2)) / 2), "only the first"),
+    "second map": (sly(end=lambda d: d[:, 1].mean((1, 2)) / 2), "only the second"),
+    "one old map": (sly(swap=lambda o: o[:, 1:].expand_as(o)), "one old map"),
+    "the sign": (lambda *case: -sly()(*case), "the sign"),
+    "mean over pictures": (lambda *case: sly()(*case).mean(), "one loss for each picture"),
+    "pictures left out": (lambda h, o, p: swap_of(h[p], o[p]), "one loss for each picture"),
+    "pairs wrong": (lambda h, o, p: sly()(h, o, p) + p, "look at the pairs"),
+    "others wrong": (lambda h, o, p: sly()(h, o, p) + ~p, "look at the other pictures"),
+    "all wrong": (lambda *case: sly()(*case) + 1, "neither the pairs"),
+    "if pair": (lambda h, o, p: swap_of(h, o) if p else swap_of(h, o.flip(1)), "it stops"),
+}
+
+
+# Chapter 12: transfer, by the right control.
+
+
+def matrix(of=lambda f, c, a: (f * a).sum(-1) / a.sum(-1), row=lambda c: c, end=torch.sub):
+    def answer(fooled, control, alive):
+        return end(of(fooled, None, alive), of(row(control), None, alive))
+
+    return answer
+
+
+def cell_by_cell(fooled, control, alive):
+    found = torch.zeros(fooled.shape[:2])
+    for e in range(len(fooled)):
+        for r in range(len(control)):
+            there = alive[e, r].bool()
+            found[e, r] = fooled[e, r][there].mean() - control[r][there].mean()
+    return found
+
+
+TRANSFER_MATRIX = {
+    "in one line": (matrix(), "right"),
+    "cell by cell": (cell_by_cell, "right"),
+    "as lists": (lambda *case: cell_by_cell(*case).tolist(), "right"),
+    "not begun": (lambda *_: None, "not attempted"),
+    "no control": (matrix(end=lambda a, b: a), "the control is missing"),
+    "control alone": (matrix(end=lambda a, b: b), "control alone"),
+    "the wrong way round": (matrix(end=lambda a, b: b - a), "the other way round"),
+    "abs": (lambda *case: matrix()(*case).abs(), "absolute value"),
+    "clamp": (lambda *case: matrix()(*case).clamp(min=0), "no clamp"),
+    "ratio": (matrix(end=torch.div), "not a ratio"),
+    "transposed": (lambda *case: matrix()(*case).T, "are the rows"),
+    "numbers": (matrix(lambda f, c, a: (f * a).sum(-1)), "not numbers of images"),
+    "dead kept": (lambda f, c, a: (f - c).mean(-1), "dead images were not left out"),
+    "divided by B": (lambda f, c, a: ((f - c) * a).mean(-1), "not by B"),
+    "control over all": (lambda f, c, a: (f * a).sum(-1) / a.sum(-1) - c.mean(-1), "over the living alone"),
+    "the attacked row": (matrix(row=lambda c: c[:, None]), "explainer that is read"),
+    "mean control": (matrix(row=lambda c: c.mean(0)), "not of their mean"),
+    "one control": (lambda f, c, a: (f * a).sum(-1) / a.sum(-1) - c.mean(), "one number for each cell"),
+    "dead alone": (
+        lambda f, c, a: ((f - c) * (1 - a)).sum(-1) / (1 - a).sum(-1).clamp(min=1),
+        "not the dead",
+    ),
+    "no diagonal": (lambda *case: matrix()(*case).fill_diagonal_(0), "diagonal belongs"),
+    "not a mean": (lambda f, c, a: (f - c) * a, "one number for each cell"),
+    "a mean of all": (lambda *case: matrix()(*case).mean(), "one number for each cell"),
+    "half": (lambda *case: matrix()(*case) / 2, "not the difference"),
+    "boolean": (lambda f, c, a: f[a.bool()].mean(-1) - c[a.bool()].mean(-1), "it stops"),
+}
+
+
 SECOND = {
     ("05_naive_defence", "check_whole_loss"): WHOLE_LOSS,
+    ("07_honest_evaluation", "check_left_by"): LEFT_BY,
+    ("08_smoother_maps", "check_above_chance"): ABOVE_CHANCE,
+    ("09_adversarial_training", "check_train_fresh"): TRAIN_FRESH,
+    ("10_passive_fooling", "check_fooled_and_dead"): FOOLED_AND_DEAD,
+    ("11_active_fooling", "check_sly_loss"): SLY_LOSS,
+    ("12_transfer_and_repair", "check_transfer_matrix"): TRANSFER_MATRIX,
 }
 # What the checks themselves call of the page.
-OF_THE_PAGE = {"05_naive_defence": {"maps_and_logits": maps_and_logits}}
+OF_THE_PAGE = {
+    "05_naive_defence": {"maps_and_logits": maps_and_logits},
+    "09_adversarial_training": {"fast_gradient_sign": fast_gradient_sign, "copy": copy},
+}
 ANSWERS = [(*place, answer, *pair) for place, answers in SECOND.items() for answer, pair in answers.items()]
 
 
