@@ -1,5 +1,6 @@
 """The self-checks of exercises tell usual mistakes apart, each with its own hint, and never crash."""
 
+import ast
 import copy
 import json
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import seeded
 
-from atexlib import chapters
+from atexlib import chapters, data, explain, nets
 
 ROOT = Path(__file__).parents[1]
 
@@ -581,3 +583,348 @@ def test_the_solutions_judge_as_the_chapter_does(chapter, name):
         cells = json.loads((path / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
         both.append([cell["source"] for cell in cells if "-code2-slips" in cell["id"]])
     assert both[0] == both[1] != []
+
+
+# The code exercises that were there before.
+
+
+def of_logit(net, x, target, score=lambda z: z, many=torch.sum):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(many(score(net(x)).gather(1, target[:, None])), x)[0]
+
+
+def hessian_times(net, x, target, v):
+    z = x.clone().requires_grad_()
+    slope = torch.autograd.grad(net(z).gather(1, target[:, None]).sum(), z, create_graph=True)[0]
+    return torch.autograd.grad((slope * v).sum(), z)[0]
+
+
+def finite(net, x, target, v, t=1e-4, *, twice=False):
+    low = of_logit(net, x - t * v if twice else x, target)
+    return (of_logit(net, x + t * v, target) - low) / (2 * t if twice else t)
+
+
+def ranked(rule):
+    return lambda values: [rule(values, v) for v in values]
+
+
+def halved(clean_map):
+    return lambda maps: maps.abs()[..., : maps.shape[-1] // 2].sum((1, 2, 3)) / maps.abs().sum((1, 2, 3))
+
+
+def after(change):
+    """The same objective, and something done to its values."""
+    return lambda clean_map: lambda maps: change(halved(clean_map)(maps))
+
+
+def centre(maps, axis):
+    mass = maps.sum((1, 2 if axis == 3 else 3))
+    return (mass * torch.arange(mass.shape[1])).sum(1) / mass.sum(1)
+
+
+def moved(join=lambda a, b: a.abs() + b.abs(), centre=centre):
+    return lambda h, o: join(centre(h, 2) - centre(o, 2), centre(h, 3) - centre(o, 3))
+
+
+def undivided(maps, axis):
+    mass = maps.sum((1, 2 if axis == 3 else 3))
+    return (mass * torch.arange(mass.shape[1])).sum(1)
+
+
+def own_and_best(z, y):
+    own = z.gather(1, y[:, None])[:, 0]
+    return own, z.scatter(1, y[:, None], -torch.inf).amax(1)
+
+
+def halves(maps, half):
+    w = maps.shape[-1] // 2
+    part = maps[..., :w] if half == "left" else maps[..., w:]
+    return part.sum((1, 2, 3)) / maps.sum((1, 2, 3))
+
+
+def paired(fooled, control, z=1.96, correction=1, root=0.5):
+    d = fooled - control
+    half = z * d.std(correction=correction) / len(d) ** root
+    return d.mean(), d.mean() - half, d.mean() + half
+
+
+def hit_share(net, test, size=100):
+    with torch.no_grad():
+        batches = zip(test.images.split(size), test.labels.split(size), strict=True)
+        return sum((net(x).argmax(1) == y).sum().item() for x, y in batches) / len(test.labels)
+
+
+SMALL = data.ImageSet(torch.rand(37, 1, 28, 28, generator=seeded()), torch.arange(37) % 10, "s", tuple("abcdefghij"))
+SMALL_NET = nets.ConvNet(generator=seeded()).eval()
+FIRST = {
+    ("00_start", "check_test_accuracy"): {
+        "in batches": (hit_share, "right"),
+        "a percentage": (lambda *c: 100 * hit_share(*c), "not a percentage"),
+        "a number": (lambda *c: hit_share(*c) * 37, "not a number"),
+        "errors": (lambda *c: 1 - hit_share(*c), "share of errors"),
+        "of images": (lambda net, test: len(test.labels), "number of images"),
+        "each": (lambda net, test: net(test.images).argmax(1) == test.labels, "return one number"),
+        "not begun": (lambda *_: None, "not attempted"),
+        "no batch": (lambda net, test: net(test), "it stops"),
+        "two": (lambda *c: 2.0, "compare argmax"),
+        "nan": (lambda *c: float("nan"), "nan"),
+        "a word": (lambda *c: "all", "return one number"),
+        "nearly": (lambda *c: hit_share(*c) + 0.005, "near: are all images in"),
+    },
+    ("01_explanations", "check_gradient_x_input"): {
+        "right": (lambda net, x, t: x * of_logit(net, x, t), "right"),
+        "gradient": (of_logit, "this is the gradient"),
+        "image": (lambda net, x, t: x, "this is the image"),
+        "size": (lambda net, x, t: (x * of_logit(net, x, t)).abs(), "keep the sign"),
+        "sign": (lambda net, x, t: -x * of_logit(net, x, t), "wrong way round"),
+        "predicted": (lambda net, x, t: x * of_logit(net, x, net(x).argmax(1)), "the predicted class"),
+        "mean": (lambda net, x, t: x * of_logit(net, x, t, many=torch.mean), "no mean over the images"),
+        "twice": (lambda net, x, t: x * x * of_logit(net, x, t), "twice"),
+        "a sum": (lambda net, x, t: x + of_logit(net, x, t), "a product"),
+        "probability": (lambda net, x, t: x * of_logit(net, x, t, lambda z: z.softmax(1)), "not the image times"),
+        "one": (lambda net, x, t: x[:1] * of_logit(net, x, t)[:1], "return a tensor of the shape"),
+        "scores": (lambda net, x, t: net(x), "return a tensor of the shape"),
+        "not begun": (lambda *_: None, "not attempted"),
+        "no leaf": (lambda net, x, t: torch.autograd.grad(net(x).sum(), x), "it stops"),
+    },
+    ("02_manipulating_inputs", "check_left_half"): {
+        "right": (halved, "right"),
+        "not begun": (lambda clean: None, "not attempted"),
+        "a number": (lambda clean: 0.5, "return a function"),
+        "a map": (lambda clean: clean, "return a function"),
+        "the maps": (lambda clean: lambda maps: maps, "return a function"),
+        "cut off": (after(torch.Tensor.detach), "differentiable"),
+        "a list": (after(lambda v: v.tolist()), "differentiable"),
+        "the right half": (after(lambda v: 1 - v), "right half"),
+        "a sum": (lambda c: lambda m: m.abs()[..., :3].sum((1, 2, 3)), "divide the sum"),
+        "signed": (lambda c: lambda m: m[..., :3].sum((1, 2, 3)) / m.sum((1, 2, 3)), "cancel"),
+        "upper": (lambda c: lambda m: m.abs()[:, :, :2].sum((1, 2, 3)) / m.abs().sum((1, 2, 3)), "upper half"),
+        "28 pixels": (lambda c: lambda m: m.abs()[..., :14].sum((1, 2, 3)) / m.abs().sum((1, 2, 3)), "6 pixels wide"),
+        "mean": (after(torch.mean), "return a function"),
+        "double": (after(lambda v: 3 * v), "that is not what was asked for"),
+        "of the clean map": (lambda c: halved(c)(c), "return a function"),
+        "no argument": (lambda: halved(0), "it stops"),
+    },
+    ("03_why_it_works", "check_finite_difference"): {
+        "right": (finite, "right"),
+        "central": (lambda *c: finite(*c, twice=True), "right"),
+        "not begun": (lambda *_: None, "not attempted"),
+        "not divided": (lambda *c: finite(*c) * 1e-4, "about 0.0001 times"),
+        "the wrong way round": (lambda *c: -finite(*c), "about -1 times"),
+        "by t alone": (lambda *c: 2 * finite(*c), "about 2 times"),
+        "predicted": (lambda net, x, t, v: finite(net, x, net(x).argmax(1), v), "the predicted class"),
+        "a map": (lambda net, x, t, v: of_logit(net, x, t), "take the difference"),
+        "a number": (lambda *c: finite(*c).sum(), "a tensor of the shape of v"),
+        "one": (lambda *c: finite(*c)[:1], "a tensor of the shape of v"),
+        "large": (lambda *c: finite(*c, t=30.0), "times the product"),
+        "zero": (lambda *c: finite(*c, t=0.0), "nan"),
+        "both": (lambda *c: (finite(*c), 1), "it stops"),
+    },
+    ("04_measuring_change", "check_average_ranks"): {
+        "right": (ranked(lambda a, v: ((a < v).sum() + (a <= v).sum() + 1) / 2), "right"),
+        "from 0": (ranked(lambda a, v: ((a < v).sum() + (a <= v).sum() - 1) / 2), "start at 1"),
+        "downwards": (ranked(lambda a, v: ((a > v).sum() + (a >= v).sum() + 1) / 2), "not the largest"),
+        "sizes": (
+            ranked(lambda a, v: ((a.abs() < v.abs()).sum() + (a.abs() <= v.abs()).sum() + 1) / 2),
+            "keep the signs",
+        ),
+        "order": (lambda a: a.argsort(stable=True), "(argsort), not"),
+        "order from 1": (lambda a: a.argsort(stable=True) + 1, "(argsort) from 1"),
+        "no mean": (lambda a: a.argsort(stable=True).argsort() + 1, "ranks of their own"),
+        "lowest": (ranked(lambda a, v: (a < v).sum() + 1), "the lowest"),
+        "highest": (ranked(lambda a, v: (a <= v).sum()), "the highest"),
+        "dense": (lambda a: a.unique(return_inverse=True)[1] + 1, "left out"),
+        "values": (lambda a: a, "those are the values"),
+        "shares": (ranked(lambda a, v: ((a < v).sum() + (a <= v).sum() + 1) / 16), "not to 1"),
+        "not begun": (lambda *_: None, "not attempted"),
+        "one": (lambda a: a.mean(), "one rank for each value"),
+        "both of sort": (lambda a: a.sort(), "one rank for each value"),
+        "no such": (lambda a: a.rank(), "it stops"),
+    },
+    ("05_naive_defence", "check_share_of_label_loss"): {
+        "right": (lambda d: (d["clean"] + d["noisy"]) / sum(d.values()), "right"),
+        "maps": (lambda d: d["maps"] / sum(d.values()), "take the rest"),
+        "clean": (lambda d: d["clean"] / sum(d.values()), "noisy cross entropy is missing"),
+        "noisy": (lambda d: d["noisy"] / sum(d.values()), "clean cross entropy is missing"),
+        "mean": (lambda d: (d["clean"] + d["noisy"]) / 2, "a mean"),
+        "by maps": (lambda d: (d["clean"] + d["noisy"]) / d["maps"], "not by the maps"),
+        "sum": (lambda d: d["clean"] + d["noisy"], "divide by the whole"),
+        "whole": (lambda d: sum(d.values()), "that is the whole"),
+        "percent": (lambda d: 100 * (d["clean"] + d["noisy"]) / sum(d.values()), "percentage"),
+        "up": (lambda d: sum(d.values()) / (d["clean"] + d["noisy"]), "other way up"),
+        "third": (lambda d: 1 / 3, "not the share asked for"),
+        "large": (lambda d: 17, "lies in [0, 1]"),
+        "not begun": (lambda d: None, "not attempted"),
+        "a dict": (lambda d: d, "one number"),
+        "a key": (lambda d: d["label"], "it stops"),
+    },
+    ("07_honest_evaluation", "check_worst_case"): {
+        "right": (lambda v: v.amin(0).mean(), "right"),
+        "worst mean": (lambda v: v.mean(1).min(), "which comes first"),
+        "lowest": (lambda v: v.min(), "lowest value of all"),
+        "rows": (lambda v: v.amin(1).mean(), "worst image of each attack"),
+        "mean": (lambda v: v.mean(), "no worst value"),
+        "best": (lambda v: v.amax(0).mean(), "best value"),
+        "sum": (lambda v: v.amin(0).sum(), "not a sum"),
+        "median": (lambda v: v.amin(0).median(), "median"),
+        "attacks": (lambda v: v.amin(0).sum() / len(v), "not of attacks"),
+        "best attack": (lambda v: v.mean(1).max(), "highest mean"),
+        "each": (lambda v: v.amin(0), "one number"),
+        "min": (lambda v: v.min(0), "one number"),
+        "not begun": (lambda v: None, "not attempted"),
+        "mean of min": (lambda v: v.min(0).mean(), "it stops"),
+        "zero": (lambda v: 0, "not the mean of each"),
+    },
+    ("08_smoother_maps", "check_area"): {
+        "right": (lambda c: ((c[1:] + c[:-1]) / 2).mean(), "right"),
+        "mean": (lambda c: c.mean(), "two ends count half"),
+        "left": (lambda c: c[:-1].mean(), "last one is missing"),
+        "right sum": (lambda c: c[1:].mean(), "first one is missing"),
+        "full": (lambda c: c.sum() / (len(c) - 1), "all count fully"),
+        "n steps": (lambda c: torch.trapezoid(c) / len(c), "there are n - 1"),
+        "long steps": (lambda c: torch.trapezoid(c), "here each is 1"),
+        "sum": (lambda c: c.sum(), "without steps"),
+        "no half": (lambda c: (c[1:] + c[:-1]).mean(), "half the sum"),
+        "largest": (lambda c: c.max(), "largest value"),
+        "last": (lambda c: c[-1], "last value"),
+        "sign": (lambda c: -torch.trapezoid(c) / 4, "the sign"),
+        "each": (lambda c: (c[1:] + c[:-1]) / 2, "one number"),
+        "ten": (lambda c: 10, "constant curve"),
+        "not begun": (lambda c: None, "not attempted"),
+        "dx": (lambda c: c.trapz(), "it stops"),
+    },
+    ("09_adversarial_training", "check_margin"): {
+        "right": (lambda z, y: torch.sub(*own_and_best(z, y)), "right"),
+        "own is left in": (lambda z, y: own_and_best(z, y)[0] - z.amax(1), "leave the label's own"),
+        "the wrong way round": (lambda z, y: -torch.sub(*own_and_best(z, y)), "start from the label"),
+        "smallest": (
+            lambda z, y: own_and_best(z, y)[0] - z.scatter(1, y[:, None], torch.inf).amin(1),
+            "not the smallest",
+        ),
+        "mean": (lambda z, y: own_and_best(z, y)[0] * 1.5 - z.sum(1) / 2, "not their mean"),
+        "zero": (lambda z, y: own_and_best(z, y)[0] - z.scatter(1, y[:, None], 0).amax(1), "stands in"),
+        "size": (lambda z, y: torch.sub(*own_and_best(z, y)).abs(), "keep the sign"),
+        "probabilities": (lambda z, y: torch.sub(*own_and_best(z.softmax(1), y)), "not probabilities"),
+        "log-probabilities": (lambda z, y: torch.sub(*own_and_best(z.log_softmax(1), y)), "right"),
+        "own": (lambda z, y: own_and_best(z, y)[0], "the label's logit alone"),
+        "hits": (lambda z, y: z.argmax(1) == y, "not whether it is right"),
+        "mean of all": (lambda z, y: own_and_best(z, y)[0] - z.mean(1), "subtract the largest"),
+        "a column": (lambda z, y: torch.sub(*own_and_best(z, y))[:, None], "one number for each row"),
+        "a square": (lambda z, y: z[:, y] - z.amax(1), "one number for each row"),
+        "a number": (lambda z, y: torch.sub(*own_and_best(z, y)).min(), "one number for each row"),
+        "not begun": (lambda z, y: None, "not attempted"),
+        "no dim": (lambda z, y: z.gather(1, y), "it stops"),
+    },
+    ("10_passive_fooling", "check_shift"): {
+        "right": (moved(), "right"),
+        "line": (moved(torch.hypot), "straight line"),
+        "signed": (moved(torch.add), "take the size"),
+        "signed, from the map": (lambda h, o: moved(torch.add)(o, h), "add the sizes"),
+        "rows": (moved(lambda a, b: a.abs()), "rows alone"),
+        "columns": (moved(lambda a, b: b.abs()), "columns alone"),
+        "mean": (moved(lambda a, b: (a.abs() + b.abs()) / 2), "do not average"),
+        "square": (moved(lambda a, b: a**2 + b**2), "square of the line"),
+        "undivided": (moved(centre=undivided), "divided by the map's own sum"),
+        "brightest": (moved(centre=lambda m, axis: m.amax((1, 5 - axis)).argmax(1)), "brightest pixel"),
+        "share": (moved(lambda a, b: (a.abs() + b.abs()) / 20), "not as a share"),
+        "zero": (lambda h, o: torch.zeros(3), "no map has moved"),
+        "nan": (moved(centre=lambda m, a: (m / m.sum(3, keepdim=True)).sum((1, 2, 3))), "nan"),
+        "a number": (lambda h, o: moved()(h, o).mean(), "one number for each pair"),
+        "other": (lambda h, o: moved()(h, o) + 2, "the centre is the mean place"),
+        "not begun": (lambda h, o: None, "not attempted"),
+        "axes": (lambda h, o: h.sum(4), "it stops"),
+    },
+    ("11_active_fooling", "check_on_half"): {
+        "right": (halves, "right"),
+        "the other half": (lambda m, half: 1 - halves(m, half), "left columns come first"),
+        "left always": (lambda m, half: halves(m, "left"), "and the right half?"),
+        "undivided": (lambda m, half: m[..., : m.shape[-1] // 2].sum((1, 2, 3)), "a share is in"),
+        "rows": (lambda m, half: halves(m.transpose(2, 3), half), "upper half"),
+        "lower rows": (lambda m, half: 1 - halves(m.transpose(2, 3), half), "lower half"),
+        "by the other": (lambda m, half: halves(m, half) / (1 - halves(m, half)), "not by the other half"),
+        "two columns": (lambda m, half: m[..., :2].sum((1, 2, 3)) / m.sum((1, 2, 3)), "even width"),
+        "one sum": (lambda m, half: m[..., :3].sum((1, 2, 3)) / m.sum(), "a sum of its own"),
+        "means": (lambda m, half: m[..., :3].mean((1, 2, 3)) / m.mean((1, 2, 3)), "not means"),
+        "whole": (lambda m, half: m.sum((1, 2, 3)) / m.sum((1, 2, 3)), "that is the whole"),
+        "a number": (lambda m, half: halves(m, half).mean(), "one number for each map"),
+        "left or nothing": (lambda m, half: halves(m, half) if half == "left" else None, "not attempted"),
+        "not begun": (lambda m, half: None, "not attempted"),
+        "width": (lambda m, half: m[..., : m.shape[-1] / 2], "it stops"),
+    },
+    ("12_transfer_and_repair", "check_transferred"): {
+        "right": (paired, "right"),
+        "a list": (lambda *c: [float(v) for v in paired(*c)], "right"),
+        "high first": (lambda *c: (paired(*c)[0], *paired(*c)[:0:-1]), "lower end comes"),
+        "one image": (lambda *c: paired(*c, root=0), "scatter of one image"),
+        "by n": (lambda *c: paired(*c, root=1), "not by the number"),
+        "population": (lambda *c: paired(*c, correction=0), "n - 1"),
+        "one sd": (lambda *c: paired(*c, z=1), "not one"),
+        "unpaired": (
+            lambda f, c: [0.5 + s * 1.96 * (f.var() / 4 + c.var() / 4) ** 0.5 for s in (0, -1, 1)],
+            "these are pairs",
+        ),
+        "variance": (lambda f, c: [0.5 + s * 1.96 * (f - c).var() / 2 for s in (0, -1, 1)], "take the root"),
+        "sign": (lambda f, c: paired(c, f), "not the mean difference"),
+        "shifted": (lambda *c: (paired(*c)[0], *(v + 1 for v in paired(*c)[1:])), "in the middle"),
+        "wide": (lambda *c: paired(*c, z=2.58), "wrong width"),
+        "mean": (lambda *c: paired(*c)[0], "three numbers"),
+        "ends": (lambda *c: paired(*c)[1:], "three numbers"),
+        "not begun": (lambda *_: None, "not attempted"),
+        "std of a list": (lambda f, c: (f - c).tolist().std(), "it stops"),
+    },
+    ("13_your_own_model", "check_fragile_share"): {
+        "right": (lambda v, b: (v[~v.isnan()] < b).float().mean(), "right"),
+        "nan": (lambda v, b: v.mean(), "leave such images out"),
+        "of all": (lambda v, b: (v < b).float().mean(), "have a number only"),
+        "not above": (lambda v, b: (~(v >= b)).float().mean(), "is not below"),
+        "at it": (lambda v, b: (v[~v.isnan()] <= b).float().mean(), "not at it"),
+        "at it, of all": (lambda v, b: (v <= b).float().mean(), "and leave out"),
+        "above": (lambda v, b: (v[~v.isnan()] > b).float().mean(), "above the bound"),
+        "above, of all": (lambda v, b: (v > b).float().mean(), "share above, of all"),
+        "number": (lambda v, b: (v < b).sum(), "not a number of images"),
+        "percent": (lambda v, b: 100 * (v[~v.isnan()] < b).float().mean(), "percentage"),
+        "mean": (lambda v, b: v.nanmean(), "mean of the values"),
+        "with a number": (lambda v, b: (~v.isnan()).float().mean(), "images with a number"),
+        "each": (lambda v, b: v < b, "one number"),
+        "zero": (lambda v, b: 0, "by how many do you divide"),
+        "not begun": (lambda v, b: None, "not attempted"),
+        "mean of truth": (lambda v, b: (v < b).mean(), "it stops"),
+    },
+}
+
+
+class Lab:
+    """What the checks ask of a chapter's setting."""
+
+    test = SMALL
+    generator = staticmethod(seeded)
+
+
+def first(chapter, name):
+    """The function of this name, defined alone."""
+    space = {"torch": torch, "nn": torch.nn, "F": F, "copy": copy, "chapters": chapters, "explain": explain}
+    space |= {"nets": nets, "lab": Lab, "model": SMALL_NET, "hessian_times": hessian_times}
+    for cell in json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and f"def {name}(" in (code := "".join(cell["source"])):
+            found = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+            exec(compile(ast.Module(found, []), chapter, "exec"), space)
+    return space[name]
+
+
+EARLIER = [(*place, answer, *pair) for place, answers in FIRST.items() for answer, pair in answers.items()]
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name", "answer", "hint"),
+    [(chapter, name, answer, hint) for chapter, name, _, answer, hint in EARLIER],
+    ids=[f"{chapter[:2]} {answer}" for chapter, _, answer, *_ in EARLIER],
+)
+def test_each_answer_to_the_first_exercise_gets_its_hint(chapter, name, answer, hint):
+    found = first(chapter, name)(answer)
+    assert hint in found
+    assert (found == "right") == (hint == "right")
+
+
+@pytest.mark.parametrize(("chapter", "name"), FIRST)
+def test_every_check_has_ten_wrong_answers(chapter, name):
+    assert sum(hint != "right" for _, hint in FIRST[chapter, name].values()) >= 10
