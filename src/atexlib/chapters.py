@@ -126,6 +126,8 @@ def hint(
 ) -> str:
     """What to tell the author of an answer to an exercise; whatever the answer does, this does not stop.
 
+    >>> import torch
+    >>> from atexlib import chapters
     >>> known = {"right": torch.tensor(3.0), "that is the product": torch.tensor(2.0)}
     >>> chapters.hint(lambda a, b: a * b, (1, 2), known, wanted="a number")
     'that is the product'
