@@ -260,3 +260,41 @@ def test_the_challenge_deals_three_of_each(monkeypatch):
     assert sorted(dealt.nets) == list(range(1, 10))
     assert all("success 0." in what or "success 1." in what for what in dealt.key.values() if "fooled" in what)
     assert [seed for defense, seed in asked if defense == "none"] == [0, 1, 2, 4, 0, 1]
+
+
+KNOWN = {"right": torch.tensor([1.0, 2.0]), "the wrong way round": torch.tensor([2.0, 1.0])}
+
+
+def stops():
+    raise KeyError("no such\nthing")
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (lambda: torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True), "right"),
+        (lambda: (1, torch.tensor(2.00001)), "right"),
+        (lambda: [2.0, 1.0], "the wrong way round"),
+        (lambda: None, "not attempted"),
+        (lambda: torch.ones(2, 1), "return two numbers"),
+        (lambda: 1.0, "return two numbers"),
+        (lambda: "one", "return two numbers"),
+        (lambda: [1.0, "two"], "return two numbers"),
+        (lambda: [1.0, None], "return two numbers"),
+        (lambda: [1.0, float("nan")], "there are nan or infinite entries: what do you divide by?"),
+        (lambda: [5.0, 5.0], "that is not what was asked for"),
+        (stops, "it stops: KeyError, 'no such\\nthing'"),
+        (lambda: 1 / 0, "it stops: ZeroDivisionError, division by zero"),
+        (lambda x: x, "it stops: TypeError, <lambda>() missing 1 required positional argument: 'x'"),
+    ],
+)
+def test_an_answer_gets_its_hint(answer, found):
+    assert chapters.hint(answer, (), KNOWN, wanted="two numbers") == found
+
+
+def test_an_answer_cannot_change_what_is_given_and_a_number_may_have_a_dimension():
+    given = torch.zeros(3)
+    known = {"right": torch.tensor(3.0)}
+    assert chapters.hint(lambda x: x.add_(1).sum(0, keepdim=True), (given,), known, wanted="a number") == "right"
+    assert not given.any()
+    assert chapters.hint(torch.sum, (given,), known, wanted="a number", other=lambda v: f"{v:.0f}") == "0"
