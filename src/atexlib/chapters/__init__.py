@@ -1,0 +1,12 @@
+"""What the chapters share: their first cells, the hint that an answer gets, the nets of a blind challenge.
+
+>>> from atexlib import chapters
+>>> chapters.begin(preset="smoke", dataset="digits", device="cpu", seed=0).test.name
+'digits'
+"""
+
+from .challenge import Deal, challenge, deal
+from .hints import hint
+from .setting import Setting, begin
+
+__all__ = ["Deal", "Setting", "begin", "challenge", "deal", "hint"]
