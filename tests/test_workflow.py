@@ -111,7 +111,7 @@ def test_the_whole_sweep_can_be_planned(tmp_path):
     cells = sum(len(experiments.grid(**axes)) for axes in config["sweep"])
     # Two data sets, three seeds, three defences, and ATEX with ascent; seven rivals on one data set; of the families
     # three nets, two seeds, squares and canvases, and two nets for colours. The two cards of a GPU are there.
-    assert int(counts["result"]) == cells + 19 + 21 + 14 - 2
+    assert int(counts["result"]) == cells + 22 + 21 + 14 - 2
 
 
 def test_the_sweep_makes_every_card_that_is_committed():

@@ -67,6 +67,8 @@ def ascend(
         progress: show a progress bar.
     """
     generator = checks.generator(generator)
+    if edge is not None:
+        checks.number("edge", edge)
     ahead = slopes(model if surrogate is None else surrogate, ball, target, explainer, generator)
     if not ahead.stepped.any():
         steps = 0

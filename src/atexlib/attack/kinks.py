@@ -77,11 +77,12 @@ def slopes(model: nn.Module, ball: Ball, target: Tensor, explainer: Explainer, g
 
 def _why(model: nn.Module, ball: Ball, target: Tensor, explainer: Explainer, maps: Tensor, stepped: Tensor) -> str:
     """What the images lack that cannot step, of which the first few are looked at; empty where all can."""
-    stuck = (~stepped).nonzero()[:LOOKED_AT, 0]
-    if not len(stuck):
+    if stepped.all():
         return ""
-    corner = Ball(ball.center[stuck], ball.eps, ball.norm, ball.bounds).corner(torch.Generator().manual_seed(0))
-    if torch.equal(explainer(model, corner, target[stuck]), maps[stuck].detach()):
+    rows = stepped.int().argsort(stable=True)[:LOOKED_AT]  # those that are stuck first; `nonzero` would ask a GPU
+    corner = Ball(ball.center[rows], ball.eps, ball.norm, ball.bounds).corner(torch.Generator().manual_seed(0))
+    moved = (explainer(model, corner, target[rows]) != maps[rows].detach()).flatten(1).any(1)
+    if not (moved & ~stepped[rows]).any():
         return NO_SLOPE
     keeps = maps.requires_grad or is_registered(explainer)  # those keep it, but a map of pieces depends on nothing
     return KINKS if keeps else NO_GRAPH

@@ -100,10 +100,10 @@ def begin(
     checks.one_of("dataset", dataset, ("auto", *data.DATASETS))
     checks.count("seed", seed, low=0)
     recompute = checks.switch("recompute", recompute)
-    device = str(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     checks.device(device)
+    device = str(device)
     if dataset == "auto":
         preset, dataset = _choose(preset)
     place, test = Place(dataset, seed, preset, device, progress=True), data.load(dataset, "test")

@@ -9,7 +9,7 @@ from torch import nn
 
 from .. import checks
 from ..nets.convnet import with_beta
-from ..nets.pooling import with_pooling
+from ..nets.pooling import check_pooling, with_pooling
 from ..nets.training import Examples, Fitted, check_examples, check_schedule, fit
 from .registry import defense
 
@@ -85,8 +85,12 @@ def smoothing(
     checks.count("epochs", epochs, low=0)
     generator, device = checks.generator(generator), checks.device(device, model)
     check_schedule(max(1, epochs), batch_size, lr)
-    model = smooth(model, beta=beta, pooling=pooling)
+    if beta is not None:
+        checks.number("beta", beta, open_low=True)
+    if pooling is not None:
+        check_pooling(pooling)
     check_examples(model, data, validation, device=device)
+    model = smooth(model, beta=beta, pooling=pooling)
     if epochs == 0:
         return Fitted(model.to(device), [], 0)
     run: dict[str, Any] = {"validation": validation, "batch_size": batch_size, "lr": lr, "device": device}

@@ -9,7 +9,7 @@ from torch import nn
 from .. import checks
 from ..nets.training import Examples, Fitted, check_schedule
 from .naive import naive
-from .plain import smooth, smoothed, smoothing
+from .plain import smoothed, smoothing
 from .registry import defense
 
 SETTINGS: Mapping[str, Any] = {
@@ -71,7 +71,6 @@ def steady(
     Raises:
         ValueError: a wrong shape, type or range; an unknown word; a net without max-pooling; a loss that is not finite.
     """
-    smooth(model, pooling=pooling)  # what cannot be is said before any work
     checks.number("eps", eps, open_low=True)
     checks.number("weight", weight)
     checks.number("fidelity", fidelity, high=1)

@@ -97,10 +97,7 @@ def with_pooling(model: nn.Module, pooling: str | float) -> nn.Module:
             max-pooling, or cannot be traced, so that some might be hidden in it.
     """
     checks.net("model", model)
-    if isinstance(pooling, str):
-        checks.one_of("pooling", pooling, POOLINGS)
-    else:
-        checks.number("pooling", pooling, open_low=True)
+    check_pooling(pooling)
     twin = copy.deepcopy(plain(model)).eval()
     found = 0
     for parent in list(twin.modules()):
@@ -131,6 +128,14 @@ def with_pooling(model: nn.Module, pooling: str | float) -> nn.Module:
         node.replace_all_uses_with(new)
         graph.erase_node(node)
     return fx.GraphModule(twin, graph, type(twin).__name__).eval() if functional else twin
+
+
+def check_pooling(pooling: str | float) -> None:
+    """Raise unless this names a smooth pooling, or is the beta of one."""
+    if isinstance(pooling, str):
+        checks.one_of("pooling", pooling, POOLINGS)
+    else:
+        checks.number("pooling", pooling, open_low=True)
 
 
 _OPTIONS = {"kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
