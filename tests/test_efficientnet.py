@@ -8,7 +8,7 @@ import torch
 from conftest import seeded
 from torch import nn
 
-from atexlib import attack, explain, nets
+from atexlib import attack, data, explain, nets
 from atexlib.nets import efficientnet
 
 HAS_WEIGHTS = importlib.util.find_spec(efficientnet.PACKAGE) is not None
@@ -48,6 +48,12 @@ def test_the_logits_are_those_of_the_packages_own_net(net):
     published.load_state_dict(efficientnet.rounded(weights))
     assert torch.allclose(net(X), published(scaled), atol=1e-4)
     assert torch.allclose(net(X), exact(X), atol=0.05)  # what half precision costs
+
+
+@needs_weights
+def test_it_is_right_about_the_five_labelled_photographs(net):
+    photographs = data.photographs()
+    assert nets.predict(net, photographs.images).argmax(1).tolist() == photographs.labels.tolist()
 
 
 @needs_weights
