@@ -89,6 +89,7 @@ add(nets.with_beta, nets.with_softplus, model=NET, beta=10)
 add(nets.with_pooling, model=NET, pooling="average")
 add(nets.SmoothMaxPool2d, kernel_size=2, beta=1.0)
 add(nets.small, name="vgg19")
+add(nets.efficientnet_lite0)
 add(nets.accuracy, model=NET, images=X, labels=Y)
 add(nets.predict, model=NET, images=X)
 add(nets.logits_of, **ONE)
@@ -99,13 +100,14 @@ add(data.load_folder, path="nowhere", size=4, per_class=4)
 add(IMAGES.first, count=1)
 add(data.padded, data.singles, images=X)
 add(data.pairs, images=X, labels=Y, classes=(0, 1))
+add(data.photographs, names=["chelsea"])
 add(show.show, ax=None, picture=X[0], kind="signed")
 add(experiments.trained, **SMALL)
 add(chapters.begin, chapters.challenge, **SMALL, device="cpu", seed=0)
 add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
     "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled",
-    "Frames", "ImageSet", "Interval", "Kind", "Manipulation", "Place", "Preset", "Reading", "Slopes",
+    "Frames", "ImageSet", "Interval", "Kind", "Manipulation", "Photograph", "Place", "Preset", "Reading", "Slopes",
     "SoftplusReLU6", "Stability", "Targeted", "Traits", "area", "available", "dataset", "defense", "described",
     "distillation", "ensure", "evaluating", "explainer", "foot", "frames", "frozen", "gallery", "grid", "kind",
     "margin", "objective", "of_class", "of_rows", "remove_component", "run_all", "run_or_load", "slopes", "status",

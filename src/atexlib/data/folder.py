@@ -1,11 +1,13 @@
 """A folder of class folders with pictures, the ImageNet kind."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
@@ -50,11 +52,6 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
         raise ValueError(f"{path} is not a folder; pass one that holds a folder of pictures for each class.")
     from torchvision.datasets import ImageFolder  # a second to import: here, not above
     from torchvision.datasets.folder import IMG_EXTENSIONS
-    from torchvision.transforms import v2
-
-    to_square = v2.Compose(
-        [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    )
 
     class Shown(ImageFolder):
         """The folders that are not hidden."""
@@ -69,7 +66,7 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
         return all(map(_is_shown, Path(file).relative_to(path).parts)) and file.lower().endswith(IMG_EXTENSIONS)
 
     try:
-        folder: Any = Shown(path, transform=to_square, loader=_read_picture, is_valid_file=is_picture)
+        folder: Any = Shown(path, transform=to_square(size), loader=read_picture, is_valid_file=is_picture)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is not a tree of class folders with pictures in each: {error}") from error
     targets = torch.tensor(folder.targets)
@@ -83,11 +80,21 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     return ImageSet(torch.cat([images for images, _ in batches]), targets, path.name, tuple(classes))
 
 
+def to_square(size: int) -> Callable[[Image.Image], Tensor]:
+    """A picture's centre square (3, size, size) in [0, 1], its shorter side resized to that."""
+    from torchvision.transforms import v2  # a second to import: here, not above
+
+    return v2.Compose(
+        [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    )
+
+
 def _is_shown(name: str) -> bool:
     return not name.startswith(".")
 
 
-def _read_picture(path: str) -> Image.Image:
+def read_picture(path: str) -> Image.Image:
+    """A picture upright, in RGB, on white where it is transparent."""
     try:
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):  # turning it to RGB would cut it off at 255

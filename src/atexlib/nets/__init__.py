@@ -7,6 +7,7 @@ torch.Size([2, 10])
 """
 
 from .convnet import ConvNet, with_beta
+from .efficientnet import efficientnet_lite0
 from .families import LAYERS, MODELS, small
 from .pooling import SmoothMaxPool2d, with_pooling
 from .running import accuracy, evaluating, frozen, logits_of, of_class, plain, predict
@@ -21,6 +22,7 @@ __all__ = [
     "SmoothMaxPool2d",
     "SoftplusReLU6",
     "accuracy",
+    "efficientnet_lite0",
     "evaluating",
     "fit",
     "frozen",

@@ -62,7 +62,7 @@ def small(
     if GROWTH % divisor:
         raise ValueError(f"divisor is {divisor}; pass one by which {GROWTH} can be divided: 1, 2, 4, 8, 16 or 32.")
     net = MODELS[name](channels, classes, divisor)
-    _initialize(net, checks.generator(generator))
+    initialize(net, checks.generator(generator))
     return net
 
 
@@ -111,7 +111,8 @@ def _with_head(features: nn.Module, width: int, classes: int) -> nn.Module:
     return nn.Sequential(OrderedDict(parts, head=nn.Linear(width, classes)))
 
 
-def _initialize(net: nn.Module, generator: torch.Generator) -> None:
+def initialize(net: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of convolutions and linear layers anew (He et al. 2015); biases are zero."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
