@@ -125,3 +125,22 @@ def test_it_can_be_explained_and_attacked():
         found = attack.manipulate(net, x, attack.Distance(), explainer=name, eps=0.01, steps=1)
         assert found.clean_map.isfinite().all(), name
         assert found.distance <= 0.01 + 1e-6, name
+
+
+@needs_weights
+def test_a_prediction_that_is_held_costs_no_more_in_a_larger_ball(net):
+    """Grad-CAM of a cat to the lower right corner, its probability held within .05."""
+    cat = data.photographs(names=["chelsea"]).images
+    corner = torch.zeros(1, 1, 224, 224)
+    corner[..., 160:, 160:] = 1
+    found = [
+        attack.manipulate(
+            net, cat, attack.TargetMap(corner), eps=k / 255, explainer="grad_cam", steps=15, prediction_tolerance=0.05
+        )
+        for k in (1, 2, 4)
+    ]
+    scores = [one.score.item() for one in found]
+    assert scores[0] > 0.8
+    assert scores[1] > scores[0] - 0.01
+    assert scores[2] > scores[1] - 0.01
+    assert all(one.prediction_shift.item() <= 0.05 for one in found)

@@ -90,7 +90,7 @@ def test_the_tables_come_first_seed_by_seed():
 
 def test_the_command_line_runs_for_some_time_and_writes_one_file(tmp_path, capsys):
     options = ["--preset", "smoke", "--dataset", "digits", "--seed", "7", "--device", "cpu", "--workers", "1"]
-    command_line.main(["run", "--all", "--minutes", "0.3", *options, "--tar", str(tmp_path / "all.tar")])
+    command_line.main(["run", "--all", "--minutes", "0.7", *options, "--tar", str(tmp_path / "all.tar")])
     said = capsys.readouterr().out
     assert "0 failed" in said
     assert "left for the next run" in said
