@@ -30,7 +30,7 @@ class Box:
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
         note = f"<p><small>{html.escape(self.note)}</small></p>" if self.note else ""
         title = f'<p class="admonition-title">{TITLE}</p>'
-        return f'<div class="admonition important">{title}<ul>{items}</ul>{note}</div>'
+        return f'<div class="admonition note">{title}<ul>{items}</ul>{note}</div>'
 
 
 def box(*sentences: str, note: str = "") -> Box:
