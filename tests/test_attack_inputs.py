@@ -393,3 +393,30 @@ def test_a_larger_ball_never_scores_lower(x, name, tolerance):
     ).all()  # a ball that spans most of [0, 1] has so many hills that one image may lose
     assert scores[-1].mean() > 0.7 * free.mean()
     assert all(one.prediction_shift.max() <= tolerance for one in found)
+
+
+def test_slopes_see_the_part_of_a_change_that_is_no_jump():
+    """A map that rises by 0.2 and jumps by 0.3 on the way to a corner."""
+    x = torch.full((3, 1, 2, 2), 0.5, dtype=torch.float64)
+
+    def explainer(_model, z, _target, *, create_graph=False):
+        return 2 * z + 0.3 * (z - 0.5).sign()
+
+    found = attack.slopes(
+        nn.Identity(), attack.Ball(x, 0.1, "linf", (0, 1)), torch.zeros(3, dtype=torch.long), explainer, seeded()
+    )
+    assert found.stepped.all()
+    assert found.seen == pytest.approx(0.4, abs=1e-6)
+
+
+def test_a_held_prediction_costs_little_where_the_map_can_move_along_it():
+    """Steps that only come back when the tolerance breaks stay far below those along its border."""
+    net = nets.ConvNet(side=8, width=4, hidden=12, classes=4, generator=seeded(2)).double().eval()
+    x = torch.rand(6, 1, 8, 8, generator=seeded(1), dtype=torch.float64)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.mul_(2)
+    options = {"eps": 0.1, "steps": 40}
+    free = manipulate(net, x, attack.Distance(), **options).score
+    held = manipulate(net, x, attack.Distance(), prediction_tolerance=0.005, **options).score
+    assert held.mean() > 0.86 * free.mean()
