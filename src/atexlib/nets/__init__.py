@@ -6,6 +6,7 @@
 torch.Size([2, 10])
 """
 
+from .centred import Centred
 from .convnet import ConvNet, with_beta
 from .efficientnet import efficientnet_lite0
 from .families import LAYERS, MODELS, small
@@ -17,6 +18,7 @@ from .training import Fitted, fit
 __all__ = [
     "LAYERS",
     "MODELS",
+    "Centred",
     "ConvNet",
     "Fitted",
     "SmoothMaxPool2d",
