@@ -37,7 +37,7 @@ def test_a_chapter_ends_with_what_was_found(path):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_no_result_is_told_from_memory(path):
     text = path.read_text(encoding="utf-8").lower()
-    assert text.count("when this was written") == (path.stem == "07_honest_evaluation")
+    assert "when this was written" not in text
 
 
 @pytest.mark.parametrize("name", BOXES)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from atexlib import show
-from atexlib.experiments.findings import figures, report, verdicts
+from atexlib.experiments.findings import figures, report, verdicts, words
 from atexlib.experiments.findings.figures import fooling, stability, tables, worst
 from atexlib.show import Frames
 
@@ -38,6 +38,13 @@ PLUMBING = re.compile(
     r"|\bspecs?\b|\bcards?\b|metrics\"\]|\bpd\.\w+\(|\brows( \|?= |\[)|\.setdefault\("
 )
 MOST = 0.15
+
+# Tables that are sentences already, lists of sources, or stand on the page of speed above its list of missed bars.
+WORDLESS = re.compile(
+    r"cards_of_|claim_cells|verdict_table|in_words|rivals_table|(growth|roofline|scaling|speed|step)_table"
+)
+# Figures from cards whose sentences stand under a table of the same cells.
+UNDER_A_TABLE = {"longer_maps"}
 
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -84,6 +91,8 @@ def content(found):
         return found.data.to_string(), found.caption
     if isinstance(found, str):
         return found, found
+    if isinstance(found, words.Said):
+        return repr(found), "the figure above it"
     return pd.DataFrame(found).to_string() * (not found.empty), found.note
 
 
@@ -115,6 +124,31 @@ def test_a_table_stands_with_its_note_and_without_cuts():
     assert repr(table).endswith("where from <b>\nand more")
     assert "<p" not in tables.noted({"a": [1]})._repr_html_()
     assert type(table.T) is pd.DataFrame
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if not WORDLESS.search(name)])
+def test_under_each_table_a_sentence_says_what_it_shows(name):
+    found = called(name)
+    if isinstance(found, tables.Table):
+        assert found.said.sentences
+        assert all(re.search(r"\d.*\.$", sentence) for sentence in found.said.sentences)
+        assert found.said._repr_html_() in found._repr_html_()
+        assert repr(found.said) in repr(found)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_under_each_figure_from_cards_a_sentence_says_what_it_shows(path):
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        code = "".join(cell["source"])
+        drawn = set(re.findall(r"^(?:figures|pages)\.(\w+)\(", code, re.M)) - UNDER_A_TABLE
+        if cell["cell_type"] == "code" and drawn and "plt.show()" in code:
+            assert re.search(r"_in_words\([^\n]*\)$", code), code
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.endswith("_in_words")])
+def test_without_cards_the_sentences_say_so(name, read):
+    found = FUNCTIONS[name]()
+    assert re.search("(?i)not run|nothing was|^$", repr(found)), found
 
 
 def test_a_defence_that_was_judged_appears_without_an_edit(monkeypatch):

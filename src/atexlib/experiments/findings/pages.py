@@ -6,10 +6,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ...maps.intervals import Interval
 from ...show import plotting
 from ..kinds import costs as cost_kind
 from ..kinds import variants
-from . import report, verdicts
+from . import report, verdicts, words
 
 DATASET = "fashion-mnist"
 
@@ -59,26 +60,52 @@ def cost_figure() -> Figure:
     return figure
 
 
-def trials(*words: str, dataset: str = DATASET) -> pd.DataFrame:
+def cost_in_words() -> words.Said:
+    """How many times a batch of plain training each method takes, at the largest images."""
+    table = costs().filter(like="s a batch")
+    ratios = (table.drop(index="plain") / table.loc["plain"])[f"{_sides()[-1]} pixels: s a batch"]
+    return words.Said(
+        words.ends(f"A batch at {_sides()[-1]} pixels over one of plain training", ratios.to_dict(), decimals=1)
+    )
+
+
+def trials_in_words(*groups: str, dataset: str = DATASET) -> words.Said:
+    """The most stable and the least stable of some variants by each measure, and their accuracy."""
+    table = trials(*groups, dataset=dataset)
+    return words.Said(*(words.ends(report.label(title), column.dropna().to_dict()) for title, column in table.items()))
+
+
+def target_in_words(*, dataset: str = DATASET) -> words.Said:
+    """In which measures a SmoothGrad target is told from a gradient target."""
+    gaps = _targets(dataset).values()
+    return words.Said(words.counted("The four measures", "the SmoothGrad target", "the gradient target", gaps))
+
+
+def trials(*groups: str, dataset: str = DATASET) -> pd.DataFrame:
     """Accuracy and stability of variants, or of groups of them (`GROUPS`), in this order.
 
     >>> from atexlib.experiments.findings import pages
     >>> "naive: weight 4" in pages.trials("no training", "naive").index
     True
     """
-    names = [name for word in words for name in GROUPS.get(word, [word])]
+    names = [name for group in groups for name in GROUPS.get(group, [group])]
     return report.trials(names, dataset=dataset)
 
 
 def smooth_target(*, dataset: str = DATASET) -> pd.Series:
     """What the naive defence gains by a SmoothGrad target over a gradient target, image by image, with intervals."""
+    gains = {key: report.text(gap) for key, gap in _targets(dataset).items()}
+    return pd.Series(gains, name="SmoothGrad target minus gradient target")
+
+
+def _targets(dataset: str) -> dict[str, Interval | None]:
+    """The SmoothGrad target minus the gradient target, in each measure at each eps."""
     sides = [
         {"kind": "variants", "dataset": dataset, "variant": name}
         for name in ("naive: SmoothGrad target", "naive: weight 4")
     ]
     keys = [f"{metric} {eps}" for eps in variants.EPS for metric in ("spearman", "topk")]
-    gains = {key: report.text(verdicts.difference(key, *sides)) for key in keys}
-    return pd.Series(gains, name="SmoothGrad target minus gradient target")
+    return {key: verdicts.difference(key, *sides) for key in keys}
 
 
 def frontier(*, eps: float = 0.05, dataset: str = DATASET) -> Figure:

@@ -1,12 +1,15 @@
 """The figures and tables of the pages that are made from cards: one function each, which says where it comes from."""
 
 from .fooling import active_maps, active_table, longer_maps, longer_table, passive_maps, passive_table, variant_table
-from .masking import attack_table, budget_curves, checklist, control_table
+from .masking import attack_table, budget_curves, budget_in_words, checklist, control_table
 from .predictions import (
     direction_table,
     efficacy_curves,
+    efficacy_in_words,
     efficacy_scatter,
     nearness_curves,
+    nearness_in_words,
+    scatter_in_words,
     share_table,
     smoothness_table,
 )
@@ -20,12 +23,23 @@ from .stability import (
     price_table,
     side_effects,
     stability_curves,
+    stability_in_words,
     stability_table,
+    time_in_words,
     training_minutes,
 )
 from .tables import CLAIMS, Table, cards_of_claims, cards_of_fooling, cards_of_stability, claim_cells, verdict_table
-from .transfer import repair_table, shelter_table, transfer_count, transfer_frames, transfer_maps
-from .worst import best_at_a_price, excess_over_noise, in_words, rivals_table, worst_gap_table, worst_table
+from .transfer import repair_table, shelter_table, transfer_count, transfer_frames, transfer_in_words, transfer_maps
+from .worst import (
+    best_at_a_price,
+    centred_table,
+    excess_over_noise,
+    in_words,
+    noise_in_words,
+    rivals_table,
+    worst_gap_table,
+    worst_table,
+)
 
 __all__ = [
     "CLAIMS",
@@ -36,14 +50,17 @@ __all__ = [
     "attack_table",
     "best_at_a_price",
     "budget_curves",
+    "budget_in_words",
     "cards_of_claims",
     "cards_of_fooling",
     "cards_of_stability",
+    "centred_table",
     "checklist",
     "claim_cells",
     "control_table",
     "direction_table",
     "efficacy_curves",
+    "efficacy_in_words",
     "efficacy_scatter",
     "equal_time",
     "every_cell",
@@ -57,6 +74,8 @@ __all__ = [
     "longer_table",
     "missed_bars",
     "nearness_curves",
+    "nearness_in_words",
+    "noise_in_words",
     "passive_maps",
     "passive_table",
     "price_table",
@@ -64,17 +83,21 @@ __all__ = [
     "rivals_table",
     "roofline_table",
     "scaling_table",
+    "scatter_in_words",
     "share_table",
     "shelter_table",
     "side_effects",
     "smoothness_table",
     "speed_table",
     "stability_curves",
+    "stability_in_words",
     "stability_table",
     "step_table",
+    "time_in_words",
     "training_minutes",
     "transfer_count",
     "transfer_frames",
+    "transfer_in_words",
     "transfer_maps",
     "variant_table",
     "verdict_table",

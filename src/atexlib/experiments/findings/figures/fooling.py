@@ -11,7 +11,7 @@ from .... import show
 from ....attack import RANGES
 from ....nets import MODELS
 from ...kinds.fooling import CHANGES, CLASSES, unpacked
-from .. import claims_fooling, report, verdicts
+from .. import claims_fooling, report, verdicts, words
 from ..claims_fooling import DATA, FOOLED, LOSSES, PASSIVE
 from .tables import Table, noted, origins
 
@@ -78,7 +78,20 @@ def passive_table(*, dataset: str = DATA, losses: Sequence[str] = PASSIVE) -> Ta
     specs = _cells(losses, dataset)
     known = _run(specs)
     rows = {label: _passive(spec) | _control(spec) for label, spec in known.items()}
-    return noted(pd.DataFrame(rows).T, _counted(known, len(specs)))
+    return noted(pd.DataFrame(rows).T, _counted(known, len(specs)), _fooled(known))
+
+
+def _fooled(known: Mapping[str, Spec]) -> list[str]:
+    """For each explainer: where its success is highest and lowest, and the largest success without a lie."""
+    said = []
+    for explainer in FOOLED:
+        mine = {label: spec for label, spec in known.items() if spec["explainer"] == explainer}
+        if mine:
+            rates = {label: verdicts.mean("success", **spec) for label, spec in mine.items()}
+            control = [verdicts.mean(f"control success by {explainer}", **spec) for spec in mine.values()]
+            most = max((cell.mean for cell in control if cell is not None), default=float("nan"))
+            said += [words.ends(f"{explainer}: success", rates), f"Without a lie it is at most {most:.3f}."]
+    return said
 
 
 def _maps(spec: Spec, when: str, channels: int = 1) -> torch.Tensor:
@@ -128,15 +141,27 @@ def variant_table(*, dataset: str = DATA, changes: Sequence[str] = CHANGES, loss
         for label, spec in _cells(losses, dataset).items()
     }
     known = _run(specs)
-    return noted(
-        pd.DataFrame({key: _beside(spec) for key, spec in known.items()}).T, origins(known.values(), "success")
-    )
+    gains = {" ".join(key): _gain(spec) for key, spec in known.items()}
+    higher = sum(gain > 0 for gain in gains.values())
+    said = [f"Success is higher than in the grid in {higher} of {len(gains)} rows.", words.ends("The gain", gains)]
+    rows = {key: _beside(spec) for key, spec in known.items()}
+    return noted(pd.DataFrame(rows).T, origins(known.values(), "success"), said if gains else ())
+
+
+def _usual(variant: Spec) -> Spec:
+    """The cell of the grid that a variant stands beside, of the same seed."""
+    usual = {key: value for key, value in variant.items() if key != "change"} | {"kind": "fooling"}
+    return usual | {"seed": verdicts.found(**variant)[0]["spec"]["seed"]}
+
+
+def _gain(variant: Spec) -> float:
+    """The success of a variant over that of its cell in the grid; nan where that was not run."""
+    here, there = (verdicts.mean("success", **spec) for spec in (variant, _usual(variant)))
+    return float("nan") if here is None or there is None else here.mean - there.mean
 
 
 def _beside(variant: Spec) -> dict[str, str]:
-    usual = {key: value for key, value in variant.items() if key != "change"} | {"kind": "fooling"}
-    usual["seed"] = verdicts.found(**variant)[0]["spec"]["seed"]
-    row = {"in the grid": report.text(verdicts.mean("success", **usual))}
+    row = {"in the grid": report.text(verdicts.mean("success", **_usual(variant)))}
     here = {"success": "success", "at the grid's place": "success where the grid reads", "dead": "dead"}
     row |= _means(variant, here)
     return row | {"accuracy": _accuracy(variant), "settings tried": _tries(variant)}
@@ -153,7 +178,8 @@ def longer_table(*, steps: Sequence[int] = HARD_STEPS) -> Table:
         f"{count} steps": _means(spec, {"success": "success", "dead": "dead"}) | {"accuracy": _accuracy(spec)}
         for count, spec in known.items()
     }
-    return noted(pd.DataFrame(rows).T, origins(known.values(), "success"))
+    rates = {f"{count} steps": verdicts.mean("success", **spec) for count, spec in known.items()}
+    return noted(pd.DataFrame(rows).T, origins(known.values(), "success"), [words.ends("Success", rates)])
 
 
 def longer_maps(*, steps: Sequence[int] = HARD_STEPS) -> Figure:
@@ -174,7 +200,10 @@ def active_table(*, dataset: str = DATA) -> Table:
     known = {label.removesuffix(", active"): spec for label, spec in _run(specs).items()}
     low, high = RANGES["active"]
     note = f"success: the difference in [{low:g}, {high:g}]\n{_counted(known, len(specs))}"
-    return noted(pd.DataFrame({label: _active(spec) for label, spec in known.items()}).T, note)
+    rates = {label: verdicts.mean("success", **spec) for label, spec in known.items()}
+    bar = sum(rate is not None and rate.mean > 0.5 for rate in rates.values())
+    said = [f"Most test canvases are swapped in {bar} of {len(rates)} cells.", words.ends("Success", rates)]
+    return noted(pd.DataFrame({label: _active(spec) for label, spec in known.items()}).T, note, said)
 
 
 def _active(spec: Spec) -> dict[str, str]:

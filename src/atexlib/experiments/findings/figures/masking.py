@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from .... import show
 from ....attack import OBJECTIVES
 from ....maps.intervals import Interval
-from .. import report, verdicts
+from .. import report, verdicts, words
 from ..claims import PAPER_DATA, TABLE_ATTACKS, TABLE_EPS
 from .tables import Table, legend, noted, treated
 
@@ -40,14 +40,22 @@ def attack_table(
     known = [
         name for name in attacks if any(verdicts.found(**_of(name, defense=d, **where)) for d in treated(defenses))
     ]
-    found = {}
+    found, said = {}, []
     for defense in treated(defenses):
         specs = {name: _of(name, defense=defense, **where) for name in attacks}
         rows = {name: verdicts.mean(metric, **spec) for name, spec in specs.items()}
         rows["worst of all"] = report.worst(metric, [specs[name] for name in known]) if known else None
         found[report.label(defense)] = {name: report.text(cell) for name, cell in rows.items()}
+        worst = rows.pop("worst of all")
+        single = {name: cell.mean for name, cell in rows.items() if cell is not None}
+        if single and worst is not None:
+            name = min(single, key=single.__getitem__)
+            said.append(
+                f"{report.label(defense)}: the strongest single attack is {name}, {single[name]:.3f}; "
+                f"the worst of all takes {single[name] - worst.mean:.3f} more."
+            )
     source = report.origin(**_of(attacks[-1], defense="none", dataset=dataset, eps=eps))
-    return noted(found, f"{report.label(metric)}, eps {eps}, seed {seed}; {source}")
+    return noted(found, f"{report.label(metric)}, eps {eps}, seed {seed}; {source}", said)
 
 
 def _budget(
@@ -76,6 +84,18 @@ def budget_curves(
     return figure
 
 
+def budget_in_words(
+    metric: str = "spearman", *, dataset: str = DATA, eps: float = EPS, defenses: Sequence[str] | None = None
+) -> words.Said:
+    """What the last step of the budget takes off, with most starts."""
+    falls = {}
+    for defense in treated(defenses):
+        *_, before, last = _budget(dataset, eps, defense, starts=STARTS[-1], metric=metric).values()
+        falls[report.label(defense)] = None if before is None or last is None else before.mean - last.mean
+    title = f"From {STEPS[-2]} to {STEPS[-1]} steps, with {STARTS[-1]} starts, the fall in {report.label(metric)}"
+    return words.Said(words.ends(title, falls))
+
+
 def _controls(metric: str, dataset: str, eps: float, seed: int, defense: str) -> dict[str, Interval | None]:
     where = {"dataset": dataset, "eps": eps, "seed": seed, "defense": defense}
     names = {"own attack": "untargeted"} | {name: name for name in CONTROLS}
@@ -94,13 +114,31 @@ def control_table(
     cells = {report.label(d): _controls(metric, dataset, eps, seed, d) for d in treated(defenses)}
     found = {name: {row: report.text(cell) for row, cell in column.items()} for name, column in cells.items()}
     source = report.origin(**_of("noise", dataset=dataset, eps=eps, defense="none"))
-    return noted(found, f"{report.label(metric)}, eps {eps}, seed {seed}; {source}")
+    own = {name: column["own attack"] for name, column in cells.items()}
+    said = []
+    for control, what in {"transfer": "transferred images", "noise": "noise"}.items():
+        known = {name: (own[name], column[control]) for name, column in cells.items()}
+        lower = [name for name, (mine, other) in known.items() if mine and other and mine.mean < other.mean]
+        run = sum(None not in pair for pair in known.values())
+        said.append(f"The net's own attack leaves less than {what} on {len(lower)} of {run} nets.")
+    rises = {name: c["tolerance"].mean - own[name].mean for name, c in cells.items() if c["tolerance"] and own[name]}  # type: ignore[union-attr]
+    said.append(words.ends("What holding the probability, too, gives back", rises))
+    return noted(found, f"{report.label(metric)}, eps {eps}, seed {seed}; {source}", said)
 
 
 def checklist(*, dataset: str = DATA, eps: float = EPS, seed: int = 0, defenses: Sequence[str] | None = None) -> Table:
     """Signs of masked gradients for each defence: the first three lines should be true, the last one false."""
     found = {report.label(d): _signs(dataset, eps, seed, d) for d in treated(defenses)}
-    return noted(found, f"means of Spearman, eps {eps}; from the cards of the tables above")
+    wanted = [True, True, True, False]
+    broken = [
+        f"{name}: {line}"
+        for name, signs in found.items()
+        for (line, sign), right in zip(signs.items(), wanted, strict=True)
+        if sign is not right
+    ]
+    said = f"broken or not run: {'; '.join(broken)}" if broken else f"no line is broken, on any of {len(found)} nets"
+    note = f"means of Spearman, eps {eps}; from the cards of the tables above"
+    return noted(found, note, [f"Signs of masked gradients: {said}."])
 
 
 def _signs(dataset: str, eps: float, seed: int, defense: str) -> Mapping[str, Any]:

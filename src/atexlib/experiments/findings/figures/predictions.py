@@ -8,13 +8,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 from .... import show
 from ...kinds.efficacy import DIRECTIONS, RECIPES
 from ...kinds.smoothness import MAPS
 from ...kinds.tables import EXPLAINER_SAMPLES
 from ...subjects.nets import ITERATED
-from .. import report, verdicts
+from .. import report, verdicts, words
 from ..claims import PAPER_DATA
 from ..claims_predictions import MOST, SHARES, efficacy, maps, scatter
 from .tables import Table, legend, noted
@@ -61,9 +62,22 @@ def nearness_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "ate
     return figure
 
 
+def nearness_in_words(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex") -> words.Said:
+    """Similarity to the SmoothGrad map after all iterations against before, for each data set of the figure."""
+    first, last = (f"after {MOST} iterations of {report.label(defense)}", "before")
+    said = []
+    for dataset in datasets:
+        gaps = [
+            verdicts.difference(f"ssim {scale}", maps(dataset, defense, MOST), maps(dataset, defense, 0))
+            for scale in SCALES
+        ]
+        said.append(words.counted(f"{dataset}, SSIM to SmoothGrad", f"the net {first}", f"the net {last}", gaps))
+    return words.Said(*said)
+
+
 def smoothness_table(*, datasets: Sequence[str] = PAPER_DATA) -> Table:
     """What the maps of the undefended net, and the gradients of the other nets, are like on each data set."""
-    parts = {}
+    parts, said = {}, []
     for dataset in datasets:
         specs = {TITLES.get(of, of): maps(dataset, "plain", 0, of=of) for of in MAPS}
         specs |= {report.label(net): maps(dataset, net, MOST) for net in ITERATED}
@@ -74,7 +88,11 @@ def smoothness_table(*, datasets: Sequence[str] = PAPER_DATA) -> Table:
             for name, spec in specs.items()
         }
         parts[dataset] = pd.DataFrame(rows).T
-    return noted(pd.concat(parts), "\n".join(report.origin(**maps(name, "plain", 0)) for name in datasets))
+        for title, metric in MEASURES.items():
+            means = {name: verdicts.mean(metric, **spec) for name, spec in specs.items()}
+            said.append(words.ends(f"{dataset}: {title}", means))
+    note = "\n".join(report.origin(**maps(name, "plain", 0)) for name in datasets)
+    return noted(pd.concat(parts), note, said)
 
 
 def efficacy_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex") -> Figure:
@@ -93,6 +111,19 @@ def efficacy_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "ate
     return figure
 
 
+def efficacy_in_words(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex") -> words.Said:
+    """Each accuracy of the figure after all iterations against none, and against the control."""
+    net, said = f"{MOST} iterations of {report.label(defense)}", []
+    for dataset in datasets:
+        after = efficacy(dataset, defense, MOST)
+        for metric, title in ATTACKS.items():
+            gap = verdicts.difference(metric, after, efficacy(dataset, defense, 0))
+            said.append(words.compared(f"{dataset}, accuracy under {title}", net, "no iteration", gap))
+        gap = verdicts.difference("fgsm", after, efficacy(dataset, "plain", MOST))
+        said.append(words.compared(f"{dataset}, accuracy under {ATTACKS['fgsm']}", net, "the control", gap))
+    return words.Said(*said)
+
+
 def share_table(
     *, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex", shares: Sequence[float] = (*SHARES, 1.0)
 ) -> Table:
@@ -104,7 +135,15 @@ def share_table(
             name = f"{dataset}, {title}{report.seeds([efficacy(dataset, defense, count)])}"
             rows[name] = {f"{share:.0%}": report.text(cell) for share, cell in cells.items()}
     source = report.origin(**efficacy(datasets[0], defense, MOST))
-    return noted(pd.DataFrame(rows).T, f"accuracy under a new round of FGSM; {source}")
+    said = []
+    for dataset in datasets:
+        gaps = [
+            verdicts.difference("fgsm", *(efficacy(dataset, defense, n, share=share) for n in (MOST, 0)))
+            for share in shares
+        ]
+        name = f"{MOST} iterations of {report.label(defense)}"
+        said.append(words.counted(f"{dataset}, all shares", name, "no ATEX", gaps))
+    return noted(pd.DataFrame(rows).T, f"accuracy under a new round of FGSM; {source}", said)
 
 
 def direction_table(
@@ -112,15 +151,20 @@ def direction_table(
 ) -> Table:
     """Accuracy of the adversarially trained nets in several directions, by what was done before and how."""
     after = {"no ATEX": ("plain", 0)} | {report.label(net): (net, MOST) for net in ITERATED}
-    rows = {}
+    rows, said = {}, []
     for dataset in datasets:
+        columns: dict[str, dict[str, Any]] = {name: {} for name in directions}
         for recipe, made in MADE.items():
             for title, net in after.items():
                 spec = efficacy(dataset, *net, recipe=recipe)
                 if made == "once" or verdicts.found(**spec):
-                    cells = {name: report.text(verdicts.mean(name, **spec)) for name in directions}
-                    rows[f"{dataset}, {title}, {made}{report.seeds([spec])}"] = cells
-    return noted(pd.DataFrame(rows).T, f"accuracy; {report.origin(**efficacy(datasets[0], 'plain', 0))}")
+                    cells = {name: verdicts.mean(name, **spec) for name in directions}
+                    for name, cell in cells.items():
+                        columns[name][f"{title}, {made}"] = cell
+                    row = {name: report.text(cell) for name, cell in cells.items()}
+                    rows[f"{dataset}, {title}, {made}{report.seeds([spec])}"] = row
+        said.append(f"{dataset}. {words.leads(columns)}")
+    return noted(pd.DataFrame(rows).T, f"accuracy; {report.origin(**efficacy(datasets[0], 'plain', 0))}", said)
 
 
 def efficacy_scatter(
@@ -139,3 +183,17 @@ def efficacy_scatter(
     legend(ax, fontsize=8)
     show.foot(figure, report.origin(**efficacy(datasets[0], defense, MOST)))
     return figure
+
+
+def scatter_in_words(
+    *, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex", metric: str = "spearman"
+) -> words.Said:
+    """How the two axes of the scatter go together, over all nets of a data set."""
+    said = []
+    for dataset in datasets:
+        points = scatter(dataset, defense, metric)
+        if points is not None:
+            stable, right = points.flatten(0, 1).T.double()
+            rho = spearmanr(stable, right).statistic
+            said.append(f"{dataset}: the rank correlation of the two over {len(stable)} nets is {rho:.2f}.")
+    return words.Said(*said)

@@ -1,10 +1,12 @@
 """Chapter 7: how stable maps are with each defence, under which attacks, and at what price in accuracy and time."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
@@ -18,13 +20,14 @@ from ...engine.results import grid, load
 from ...kinds import prices
 from ...kinds.tables import EXPLAINERS
 from ...subjects import nets
-from .. import report, verdicts
+from .. import report, verdicts, words
 from ..claims import EXPLAINER_EPS, METRICS, PAPER_DATA, TABLE_ATTACKS, TABLE_EPS
 from ..claims_predictions import MOST, maps
 from .tables import Table, legend, noted, treated
 
 DATA = PAPER_DATA[0]
 LARGEST = TABLE_EPS[-1]
+TITLES = {"label_kept": "The share of labels kept", "prediction_shift": "The shift of the probability"}
 
 
 def _table(dataset: str, attack: str) -> dict[str, Any]:
@@ -50,6 +53,36 @@ def stability_curves(
     return figure
 
 
+def _against_none(
+    metric: str, where: dict[str, Any], *, eps: Sequence[float], defenses: Sequence[str] | None
+) -> list[str]:
+    """Each defence against none, and ATEX against the naive one, over the cells of a table."""
+    names = treated(defenses)
+    pairs = [(name, "none") for name in names if name != "none"] if "none" in names else []
+    pairs += [("atex", "naive")] if {"atex", "naive"} <= set(names) else []
+    said = []
+    for pair in pairs:
+        cells = [
+            verdicts.difference(metric, *({**where, "defense": name, "eps": size} for name in pair)) for size in eps
+        ]
+        first, second = map(report.label, pair)
+        said.append(words.counted(report.label(metric), first, second, cells))
+    return said
+
+
+def stability_in_words(
+    *,
+    dataset: str = DATA,
+    attack: str = "untargeted",
+    metrics: Sequence[str] = METRICS,
+    defenses: Sequence[str] | None = None,
+) -> words.Said:
+    """What the curves of stability say."""
+    where = _table(dataset, attack)
+    said = [_against_none(metric, where, eps=TABLE_EPS, defenses=defenses) for metric in metrics]
+    return words.Said(*itertools.chain.from_iterable(said))
+
+
 def stability_table(
     metric: str,
     *,
@@ -62,7 +95,8 @@ def stability_table(
     where = _table(dataset, attack)
     found = report.table(metric, rows=("defense", treated(defenses)), columns=("eps", eps), **where)
     source = report.origin(**where, defense="none", eps=LARGEST)
-    return noted(found, f"{report.label(metric)}, {attack}: mean [95 % interval]; {source}")
+    said = _against_none(metric, where, eps=eps, defenses=defenses)
+    return noted(found, f"{report.label(metric)}, {attack}: mean [95 % interval]; {source}", said)
 
 
 def accuracy_table(*, datasets: Sequence[str] = PAPER_DATA, defenses: Sequence[str] | None = None) -> Table:
@@ -73,7 +107,13 @@ def accuracy_table(*, datasets: Sequence[str] = PAPER_DATA, defenses: Sequence[s
         for name in datasets
     }
     found = pd.concat(parts, names=["data set"]).to_frame("accuracy")
-    return noted(found, "accuracy on the whole test sets; mean [95 % interval over seeds]; from the cards")
+    said = []
+    for name, defense in itertools.product(datasets, [d for d in treated(defenses) if d != "none"]):
+        pair = [{**_table(name, "untargeted"), "eps": LARGEST, "defense": d} for d in ("none", defense)]
+        lost = verdicts.difference("accuracy", *pair)
+        if lost is not None:
+            said.append(f"{name}: {report.label(defense)}, {words.price(lost)}.")
+    return noted(found, "accuracy on the whole test sets; mean [95 % interval over seeds]; from the cards", said)
 
 
 def training_minutes(*, preset: str = "reduced", defenses: Sequence[str] | None = None) -> Table:
@@ -88,7 +128,8 @@ def training_minutes(*, preset: str = "reduced", defenses: Sequence[str] | None 
         return noted({}, report.MISSING)
     columns = ["data set", "seed"]
     found = pd.DataFrame(rows).pivot_table(index="defense", columns=columns, values="minutes", sort=False).round(1)
-    return noted(found, f"minutes of training; preset {preset}; from the nets' files")
+    said = [words.ends("The mean number of minutes", found.mean(axis=1).to_dict(), decimals=1)]
+    return noted(found, f"minutes of training; preset {preset}; from the nets' files", said)
 
 
 def every_cell(
@@ -137,31 +178,37 @@ def gap_table(
 ) -> Table:
     """The share of the gap that each defence closes, beside the accuracy that it loses."""
     where, rows = _table(dataset, attack), {}
+    columns: dict[str, dict[str, Interval | None]] = defaultdict(dict)
     for defense in [name for name in treated(defenses) if name != "none"]:
         pair = [{**where, "eps": LARGEST, "defense": name} for name in ("none", defense)]
         lost = verdicts.difference("accuracy", *pair)
         row = {"seeds": str(len(verdicts.found(**pair[1]))), "accuracy lost": report.text(lost)}
         for metric, size in itertools.product(METRICS, eps):
             gap = gap_closed(metric, *(spec | {"eps": size} for spec in pair))
-            row[f"{report.label(metric)}, eps {size}"] = report.text(gap)
-        rows[report.label(defense)] = row
+            columns[f"{report.label(metric)}, eps {size}"][report.label(defense)] = gap
+        rows[report.label(defense)] = row | {
+            title: report.text(column[report.label(defense)]) for title, column in columns.items()
+        }
     source = report.origin(**where, defense="none", eps=LARGEST)
-    return noted(pd.DataFrame(rows).T, f"share of the gap closed; {attack}; {source}")
+    return noted(pd.DataFrame(rows).T, f"share of the gap closed; {attack}; {source}", [words.leads(columns)])
 
 
 def price_table(*, dataset: str = DATA, chosen: Sequence[str] | None = None) -> Table:
     """The share of the gap that each recipe closes, beside the accuracy lost on validation and test images."""
     rows = {}
+    columns: dict[str, dict[str, Interval | None]] = defaultdict(dict)
     for net in chosen or [*[name for name in treated(None) if name != "none"], *prices.RECIPES]:
         pair = [{"kind": "price", "dataset": dataset, "net": name} for name in ("none", net)]
         row = {"seeds": str(len(verdicts.found(**pair[1])))}
         for split, metric in {"validation": "validation accuracy", "test": "accuracy"}.items():
             row[f"lost, {split}"] = report.text(verdicts.difference(metric, *pair))
         for eps, metric in itertools.product(prices.EPS, METRICS):
-            row[f"{report.label(metric)}, eps {eps}"] = report.text(gap_closed(f"{metric} {eps}", *pair))
-        rows[report.label(net)] = row
+            columns[f"{report.label(metric)}, eps {eps}"][report.label(net)] = gap_closed(f"{metric} {eps}", *pair)
+        rows[report.label(net)] = row | {
+            title: report.text(column[report.label(net)]) for title, column in columns.items()
+        }
     source = report.origin(kind="price", dataset=dataset, net=list(prices.RECIPES)[-1])
-    return noted(pd.DataFrame(rows).T, f"share of the gap closed; {source}")
+    return noted(pd.DataFrame(rows).T, f"share of the gap closed; {source}", [words.leads(columns)])
 
 
 def _minutes_of_pass(defense: str, preset: str) -> float | None:
@@ -178,20 +225,47 @@ def _minutes_of_pass(defense: str, preset: str) -> float | None:
     return size.defense_images // nets.SHARE_OF_ITERATION // size.batch_size * batch / 60
 
 
+def _by_minutes(metric: str, dataset: str, seed: int, preset: str) -> dict[str, dict[float, float]]:
+    """For each defence a measure after so many minutes of training; those whose batches were timed."""
+    found = {}
+    for defense in [name for name in treated(None) if name != "none"]:
+        minutes = _minutes_of_pass(defense, preset)
+        if minutes is not None:
+            cells = {n: verdicts.mean(metric, **maps(dataset, defense, n), seed=seed) for n in range(MOST + 1)}
+            found[defense] = {n * minutes: cell.mean for n, cell in cells.items() if cell is not None}
+    return found
+
+
+def time_in_words(*, dataset: str = DATA, seed: int = 0, preset: str = "reduced") -> words.Said:
+    """Where each curve of the figure at equal time ends, and what all of them reach in the time of the shortest."""
+    spearman, right = (_by_minutes(metric, dataset, seed, preset) for metric in ("spearman", "accuracy"))
+    spearman = {name: curve for name, curve in spearman.items() if len(curve) > 1}
+    if not spearman:
+        return words.Said("Nothing was timed.")
+    common = min(max(curve) for curve in spearman.values())
+    said = {
+        report.label(name): float(np.interp(common, list(curve), list(curve.values())))
+        for name, curve in spearman.items()
+    }
+    sentences = [words.ends(f"After {common:.1f} minutes, on the lines between the points, Spearman", said)]
+    for name, curve in spearman.items():
+        last, accuracy = max(curve), list(right[name].values())
+        sentences.append(
+            f"{report.label(name)}: Spearman from {min(curve.values()):.3f} to {curve[last]:.3f} within {last:.1f} "
+            f"minutes, accuracy from {accuracy[0]:.3f} to {accuracy[-1]:.3f}."
+        )
+    return words.Said(*sentences)
+
+
 def equal_time(
     *, dataset: str = DATA, seed: int = 0, preset: str = "reduced", metrics: Sequence[str] = ("spearman", "accuracy")
 ) -> Figure:
     """Each measure against the minutes of training, one curve a defence, one point a net."""
     figure, axes = plt.subplots(1, len(metrics), figsize=(8, 3.2), squeeze=False)
-    for defense in [name for name in treated(None) if name != "none"]:
-        minutes = _minutes_of_pass(defense, preset)
-        if minutes is None:
-            continue
-        for ax, metric in zip(axes[0], metrics, strict=True):
-            cells = {n: verdicts.mean(metric, **maps(dataset, defense, n), seed=seed) for n in range(MOST + 1)}
-            known = {n * minutes: cell.mean for n, cell in cells.items() if cell is not None}
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        for defense, known in _by_minutes(metric, dataset, seed, preset).items():
             ax.plot(list(known), list(known.values()), marker="o", label=report.label(defense))
-            ax.set(xlabel="minutes of training", ylabel=report.label(metric))
+        ax.set(xlabel="minutes of training", ylabel=report.label(metric))
     legend(axes[0, 0], fontsize=7)
     show.foot(figure, report.origin(metric="spearman", **maps(dataset, "atex", MOST), seed=seed))
     return figure
@@ -207,11 +281,15 @@ def side_effects(
 ) -> Table:
     """SSIM, labels kept and the shift of the probability, for each defence and eps."""
     where, rows = _table(dataset, attack), {}
+    columns: dict[str, dict[str, Interval | None]] = defaultdict(dict)
     for defense, size in itertools.product(treated(defenses), eps):
         cells = {metric: verdicts.mean(metric, **where, defense=defense, eps=size) for metric in metrics}
+        for metric, cell in cells.items():
+            columns[metric][f"{report.label(defense)} at eps {size}"] = cell
         rows[report.label(defense), size] = {metric: report.text(cell) for metric, cell in cells.items()}
     found = pd.DataFrame(rows).T.rename_axis(index=["defense", "eps"])
-    return noted(found, report.origin(**where, defense="none", eps=LARGEST))
+    said = [words.ends(TITLES.get(metric, report.label(metric)), column) for metric, column in columns.items()]
+    return noted(found, report.origin(**where, defense="none", eps=LARGEST), said)
 
 
 def explainer_table(
@@ -223,11 +301,20 @@ def explainer_table(
 ) -> Table:
     """Stability of the maps of other explainers, each attacked itself."""
     where: dict[str, Any] = {"kind": "explainers", "dataset": dataset, "eps": eps}
-    found = {
+    cells = {
         report.label(defense): {
-            name: report.text(verdicts.mean(metric, **where, defense=defense, explainer=name)) for name in EXPLAINERS
+            name: verdicts.mean(metric, **where, defense=defense, explainer=name) for name in EXPLAINERS
         }
         for defense in treated(defenses)
     }
+    found = pd.DataFrame(cells).map(report.text)
     source = report.origin(**where, defense="none", explainer="smoothgrad")
-    return noted(found, f"{report.label(metric)}, eps {eps}; {source}")
+    pairs = [(name, "none") for name in treated(defenses) if name != "none"]
+    said = []
+    for pair in pairs:
+        gaps = [
+            verdicts.difference(metric, *({**where, "explainer": name, "defense": defense} for defense in pair))
+            for name in EXPLAINERS
+        ]
+        said.append(words.counted(report.label(metric), report.label(pair[0]), report.label(pair[1]), gaps))
+    return noted(found, f"{report.label(metric)}, eps {eps}; {source}", said)

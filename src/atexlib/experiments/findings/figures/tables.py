@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ....nets import MODELS
-from .. import claims, claims_fooling, claims_predictions, report, verdicts
+from .. import claims, claims_fooling, claims_predictions, report, verdicts, words
 
 CLAIMS = claims.CLAIMS | claims_predictions.CLAIMS | claims_fooling.CLAIMS
 OF_PAPER = ("none", "naive", "atex")  # the defences that the claims compare
@@ -16,26 +16,32 @@ OF_TABLES = (*OF_PAPER, "atex_ascent")
 
 
 class Table(pd.DataFrame):
-    """A table of a page: shown whole, with a note of origin under it. What is cut out of it is an ordinary table."""
+    """A table of a page, shown whole: under it what it says in words, and a note of origin.
 
-    _metadata = ("note", "labelled")
+    What is cut out of it is an ordinary table.
+    """
+
+    _metadata = ("note", "said", "labelled")
     note: str = ""
+    said: words.Said = words.Said()
     labelled: bool = True
 
     def __repr__(self) -> str:
-        return f"{self.to_string(index=self.labelled)}\n{self.note}".rstrip()
+        lines = [self.to_string(index=self.labelled), repr(self.said), self.note]
+        return "\n".join(line for line in lines if line)
 
     def _repr_html_(self) -> str:
         with pd.option_context("display.max_colwidth", None):
             body = self.to_html(notebook=True, index=self.labelled)
+        body += self.said._repr_html_()
         lines = "<br>".join(html.escape(line) for line in self.note.splitlines())
         return f'{body}\n<p class="note"><small>{lines}</small></p>' if lines else body
 
 
-def noted(body: object, note: str = "", *, labelled: bool = True) -> Table:
-    """A table with a note; `body` is what a DataFrame is made of."""
+def noted(body: object, note: str = "", said: Iterable[str] = (), *, labelled: bool = True) -> Table:
+    """A table with a note and with sentences; `body` is what a DataFrame is made of."""
     table = Table(body)
-    table.note, table.labelled = note, labelled
+    table.note, table.said, table.labelled = note, words.Said(*said), labelled
     return table
 
 

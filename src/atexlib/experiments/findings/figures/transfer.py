@@ -16,7 +16,7 @@ from ....maps.intervals import two_level
 from ....nets import MODELS
 from ...engine.kinds import KINDS
 from ...kinds import repair
-from .. import claims_fooling, report, verdicts
+from .. import claims_fooling, report, verdicts, words
 from ..claims_fooling import DATA, FOOLED, LOSSES, PASSIVE
 from .tables import Table, noted
 
@@ -70,6 +70,13 @@ def transfer_maps(*, losses: Sequence[str] = PASSIVE) -> Figure:
     axes[0].set_ylabel("attacked")
     show.foot(figure, _origins(spec for _, spec in claims_fooling.grid(losses)))
     return figure
+
+
+def transfer_in_words(*, losses: Sequence[str] = PASSIVE) -> words.Said:
+    """Where the lie is told by an explainer that was not attacked, beyond the control."""
+    found, alone = (transfer_matrix(losses=losses, control=control) for control in (False, True))
+    gains = {f"{a}, read by {r}": v for (a, r), v in (found - alone).stack().dropna().items() if a != r}
+    return words.Said(words.ends("The share fooled beyond the control, off the diagonal,", gains, decimals=2))
 
 
 def transfer_frames(*, losses: Sequence[str] = LOSSES) -> show.Frames:
@@ -158,7 +165,20 @@ def _outcome(spec: dict[str, Any]) -> dict[str, str]:
 def _outcomes(specs: dict[str, dict[str, Any]], source: dict[str, Any]) -> Table:
     rows = {label: _outcome(spec) for label, spec in specs.items() if verdicts.found(**spec)}
     note = f"{len(rows)} of {len(specs)} cells were run; {report.origin(**source)}"
-    return noted(pd.DataFrame(rows).T, note)
+    said = []
+    for explainer in repair.LAYER:
+        mine = {
+            label.replace(f"{explainer}; ", "").replace(f"; fooled: {explainer}", ""): spec
+            for label, spec in specs.items()
+            if spec["explainer"] == explainer and label in rows
+        }
+        for title, metric in {
+            "the share of fooled images": "success",
+            "Spearman to the honest map": "spearman",
+        }.items():
+            values = {label: verdicts.mean(metric, **spec) for label, spec in mine.items()}
+            said += [words.ends(f"{explainer}: {title}", values)] if values else []
+    return noted(pd.DataFrame(rows).T, note, said)
 
 
 def shelter_table(*, dataset: str = DATA, defenses: Sequence[str] | None = None) -> Table:
