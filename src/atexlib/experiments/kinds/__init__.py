@@ -1,10 +1,11 @@
 """The kinds of result, one file a subject; importing this enters them all in the register."""
 
-from . import centred, costs, efficacy, fooling, prices, repair, smoothness, speed, tables, variants, worst
+from . import centred, costs, definitions, efficacy, fooling, prices, repair, smoothness, speed, tables, variants, worst
 
 __all__ = [
     "centred",
     "costs",
+    "definitions",
     "efficacy",
     "fooling",
     "prices",

@@ -1,5 +1,6 @@
 """The figures and tables of the pages that are made from cards: one function each, which says where it comes from."""
 
+from .definitions import chance_table, definitions_table
 from .fooling import active_maps, active_table, longer_maps, longer_table, passive_maps, passive_table, variant_table
 from .masking import attack_table, budget_curves, budget_in_words, checklist, control_table
 from .predictions import (
@@ -55,9 +56,11 @@ __all__ = [
     "cards_of_fooling",
     "cards_of_stability",
     "centred_table",
+    "chance_table",
     "checklist",
     "claim_cells",
     "control_table",
+    "definitions_table",
     "direction_table",
     "efficacy_curves",
     "efficacy_in_words",
