@@ -20,6 +20,10 @@ GROUPS = {name: trials for name, (_, trials) in variants.TRIALS.items()} | {
     "rivals": variants.RIVALS,
 }
 
+# What the figure of all variants calls a group: the label of a net would speak of one of its members.
+TITLES = {"beta": "beta", "pooling": "smooth pooling", "passes": "other numbers of passes", "naive": "naive defence"}
+TITLES |= {"atex": "ATEX", "atex_ascent": "ATEX with ascent", "rivals": "other training"}
+
 
 def origin(kind: str, *, dataset: str = DATASET) -> str:
     """Where the numbers of `cost` or `variants` come from, for the line above a table.
@@ -119,7 +123,7 @@ def frontier(*, eps: float = 0.05, dataset: str = DATASET) -> Figure:
     for word, marker in zip([*GROUPS, "no training"], cycle("osvD^XP*<>"), strict=False):
         points = trials(word, dataset=dataset)
         if len(points):
-            ax.scatter(points[f"spearman {eps}"], points["accuracy"], marker=marker, label=report.label(word))
+            ax.scatter(points[f"spearman {eps}"], points["accuracy"], marker=marker, label=TITLES.get(word, word))
     ax.set(xlabel=f"Spearman after the attack, eps {eps}", ylabel="accuracy")
     ax.legend(fontsize=8)
     plotting.foot(figure, origin("variants", dataset=dataset))
