@@ -95,7 +95,9 @@ def bar(defense: str, *, dataset: str = DATA) -> str:
     misses = f"; it misses {' and '.join(missed)}" if missed else ""
     seeds = report.seeds([{**where, "defense": defense, "eps": EPS[0]}])
     price = f" {words.price(lost).capitalize()}." if lost is not None else ""
-    return f"{TREATED[defense].label}{seeds}: {met} of {len(BAR)} parts of the bar are met{misses}.{price}"
+    return (
+        f"{TREATED[defense].label}{seeds}: {met} of {len(BAR)} parts of the bar are met, by the means{misses}.{price}"
+    )
 
 
 def smoother(*, datasets: Sequence[str] = PAPER_DATA) -> Box:
@@ -210,8 +212,8 @@ def _rates(losses: Sequence[str]) -> list[str]:
 
 
 def _grid_origin(losses: Sequence[str]) -> str:
-    return _origins(spec for _, spec in claims_fooling.grid(losses))
+    return _origins((spec for _, spec in claims_fooling.grid(losses)), metric="success")
 
 
-def _origins(specs: Any) -> str:
-    return "; ".join(dict.fromkeys(report.origin(**spec) for spec in specs if verdicts.found(**spec)))
+def _origins(specs: Any, *, metric: str | None = None) -> str:
+    return "; ".join(dict.fromkeys(report.origin(metric=metric, **spec) for spec in specs if verdicts.found(**spec)))

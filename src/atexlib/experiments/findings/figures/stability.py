@@ -1,6 +1,7 @@
 """Chapter 7: how stable maps are with each defence, under which attacks, and at what price in accuracy and time."""
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -148,7 +149,7 @@ def every_cell(
         for metric in (*METRICS, "accuracy") if row["seeds"] else ():
             found = verdicts.mean(metric, **where)
             row[report.label(metric)] = found.mean  # type: ignore[union-attr]
-            row[f"95 %, {report.label(metric)}"] = f"{found.low:.3f} to {found.high:.3f}"  # type: ignore[union-attr]
+            row[f"95 %, {report.label(metric)}"] = _ends(found)  # type: ignore[arg-type]
         rows += [row] if row["seeds"] else []
     caption = f"{len(rows)} cells; intervals over seeds and images; where there is one seed, over images alone"
     shown = (
@@ -159,6 +160,10 @@ def every_cell(
     )
     shown.set_table_styles([{"selector": "caption", "props": "caption-side: bottom"}])
     return shown.set_table_attributes('class="dataframe sortable"').set_uuid("every_cell").set_caption(caption)
+
+
+def _ends(found: Interval) -> str:
+    return "no interval" if math.isinf(found.high) else f"{found.low:.3f} to {found.high:.3f}"
 
 
 def gap_closed(metric: str, base: dict[str, Any], defended: dict[str, Any]) -> Interval | None:
