@@ -217,6 +217,34 @@ def test_the_first_steps_are_those_of_the_library(maths, objective, eps):
         assert ours["spearman"] == pytest.approx(maps.spearman(theirs.clean_map.abs(), theirs.map.abs()).item())
 
 
+def test_the_ball_is_the_library_s_and_rounding_does_not_leave_it(maths):
+    x, z = torch.rand(2, 1, 1, 28, 28, generator=seeded(7), dtype=torch.float64)
+    for eps in (0, 0.03, 0.1, 0.7):
+        theirs = attack.Ball(x, eps, "linf", (0, 1)).project(2 * z - 0.5)
+        ours = maths.evaluate(
+            "([z, x, eps]) => atexLive.maths.project(z, x, eps)",
+            [(2 * z - 0.5).flatten().tolist(), x.flatten().tolist(), eps],
+        )
+        assert ours == theirs.flatten().tolist()
+        assert (theirs - x).abs().max() <= eps
+
+
+def test_the_best_step_that_keeps_the_label_is_returned(maths):
+    runs = maths.evaluate("""async () => {
+        const net = await atexLive.load("mnist-none");
+        return [3, 4].map((digit) => {
+            const x = atexLive.images[`digit-${digit}`].x;
+            const run = atexLive.begin({net, x, objective: "untargeted", eps: 0.1, steps: 50});
+            while (!atexLive.done(run)) atexLive.advance(run);
+            return [run.frames.map(({score, feasible}) => feasible ? score : -9), atexLive.found(run).score];
+        });
+    }""")
+    for scores, best in runs:
+        assert best == max(scores)
+    assert any(best > next(score for score in scores[::-1] if score > -9) for scores, best in runs)
+    assert any(-9 in scores for scores, _ in runs)
+
+
 @pytest.mark.parametrize(
     ("name", "objective"),
     [("fashion-mnist-none", "untargeted"), ("fashion-mnist-none", "distance"), ("mnist-naive", "targeted")],
@@ -274,13 +302,11 @@ def test_what_cannot_be_attacked_is_said(maths):
         assert told in message
 
 
-def test_the_ten_images_are_those_of_the_data_set(maths):
+def test_the_ten_images_are_those_of_the_data_set(maths, monkeypatch):
     assert maths.evaluate("Object.keys(atexLive.images).length") == 20
     assert "MIT" in (STATIC / "fashion-mnist.LICENSE.txt").read_text(encoding="utf-8")
-    try:
-        published = data.load("fashion-mnist", "test")
-    except ValueError as missing:
-        pytest.skip(str(missing))
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.download", lambda _: pytest.skip("no Fashion-MNIST here"))
+    published = data.load("fashion-mnist", "test")
     assert torch.equal(live.clothes(), published.images[list(live.PLACES)])
     assert published.labels[list(live.PLACES)].tolist() == list(range(10))
 
@@ -375,6 +401,7 @@ def test_everything_works_by_keyboard(page):
         page.keyboard.press("Shift+ArrowDown")
     drawn = shades(page)
     assert [drawn[28 * row + 9] for row in (6, 9, 11)] == [15, 15, 15]
+    assert page.locator("#live-cursor").is_visible()
     assert drawn[28 * 20 + 9] == 0
     page.focus("#live-board")
     page.keyboard.press("Backspace")
@@ -438,6 +465,7 @@ def test_a_link_brings_everything_back(page, site):
     link = page.input_value("#live-link")
     assert link.endswith("#net=mnist-atex&image=digit-4&objective=targeted&eps=0.07&steps=25&top=4&left=3")
     assert page.url == link
+    assert page.locator("#live-link").is_visible()
     expected = said(page, "Before the attack"), dots(page, "map")
     page.goto((site / "book" / "maths.html").as_uri())
     page.goto(link)
@@ -492,8 +520,8 @@ def test_the_lines_of_python_run_and_say_the_same(page, objective):
         ATTACK,
         {"net": "mnist-none", "image": "digit-5", "objective": objective, "square": {"top": 3, "left": 3}, "steps": 10},
     )
-    assert found["clean_score"] == pytest.approx(names["found"].clean_score.item(), abs=0.02)
-    assert found["score"] == pytest.approx(names["found"].score.item(), rel=0.25)
+    assert found["clean_score"] == pytest.approx(names["found"].clean_score.item(), abs=1e-4)
+    assert found["score"] == pytest.approx(names["found"].score.item(), abs=0.2 if objective == "distance" else 0.03)
 
 
 def test_the_lines_for_a_drawing_have_its_pixels(page):

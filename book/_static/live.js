@@ -386,6 +386,6 @@ window.atexLive = (() => {
     return found(run);
   }
 
-  const maths = { poolPlaces, softplus, forward, look, softmax, argmax, absolute, spearman, topkIntersection };
+  const maths = { poolPlaces, softplus, forward, project, look, softmax, argmax, absolute, spearman, topkIntersection };
   return { attack, nets, images, list, keep, load, begin, advance, done, found, maths, SIDE, SQUARE, K };
 })();

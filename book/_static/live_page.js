@@ -323,6 +323,7 @@
     };
     board.addEventListener("pointerdown", (event) => {
       board.setPointerCapture(event.pointerId);
+      board.classList.remove("live-keys");
       last = place(event);
       dab(last.row, last.column);
       drawn();
@@ -347,6 +348,7 @@
       else if (event.key === "Backspace" || event.key === "Delete") dab(cursor.row, cursor.column, true);
       else return;
       event.preventDefault();
+      board.classList.add("live-keys");
       drawn();
       if (!step || event.shiftKey) refresh();
     });
@@ -512,7 +514,7 @@
     });
     find("show-link").addEventListener("click", () => {
       const field = find("link");
-      field.parentElement.hidden = false;
+      field.closest("p").hidden = false;
       field.select();
       location.hash = field.value.split("#")[1];
       navigator.clipboard?.writeText(field.value).catch(() => {}); // a browser may say no: the link stands there
