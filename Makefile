@@ -18,6 +18,8 @@ endif
 book: .venv/.ready $(OUT)/_build/.fresh
 	rm -rf $(OUT)/_build/html
 	OMP_NUM_THREADS=$(HALF) $(BIN)/python book/execute.py $(OUT)/_build/.jupyter_cache 2
+# The nets of the page "The attack, live", as scripts.
+	$(BIN)/python book/live.py
 # --all: a page read from Sphinx's own cache does not warn again, and a failed build would pass the second time.
 	$(BIN)/jb build . --path-output $(OUT) --all -W -n --keep-going
 	@realpath $(OUT)/_build/html/index.html
