@@ -8,7 +8,9 @@ torch.Size([2, 1, 28, 28])
 """
 
 from .ball import NORMS, Ball
+from .blackbox import random_search, universal
 from .fooling_losses import LOSSES, RANGES
+from .guides import blunt_guide, smooth_guide
 from .inputs import Effort, Manipulation, manipulate
 from .kinks import Slopes, slopes
 from .models import Fooled, fool, judged, shown_maps, success
@@ -17,6 +19,7 @@ from .objectives import (
     CenterMass,
     Distance,
     Objective,
+    RankDistance,
     Targeted,
     TargetMap,
     Untargeted,
@@ -38,11 +41,13 @@ __all__ = [
     "Fooled",
     "Manipulation",
     "Objective",
+    "RankDistance",
     "Slopes",
     "TargetMap",
     "Targeted",
     "Untargeted",
     "available",
+    "blunt_guide",
     "fgsm",
     "fool",
     "judged",
@@ -52,7 +57,10 @@ __all__ = [
     "objective",
     "of_rows",
     "pgd",
+    "random_search",
     "shown_maps",
     "slopes",
+    "smooth_guide",
     "success",
+    "universal",
 ]

@@ -50,7 +50,7 @@ def available() -> tuple[str, ...]:
 
     >>> from atexlib import attack
     >>> attack.available()
-    ('untargeted', 'targeted', 'center_mass', 'target_map', 'distance')
+    ('untargeted', 'targeted', 'center_mass', 'target_map', 'distance', 'rank_distance')
     """
     return tuple(OBJECTIVES)
 
@@ -213,6 +213,46 @@ class Distance:
     def __call__(self, clean_map: Tensor) -> Score:
         """Score by the distance from the clean map."""
         return lambda maps: 1 - _correlation(maps, clean_map)
+
+
+KNOTS = 32  # places of the map's own values between which a soft rank counts
+
+
+@objective("rank_distance", default=lambda images, k, generator: RankDistance())
+@dataclass(frozen=True)
+class RankDistance:
+    """Disorder the map: one minus the correlation of soft ranks with the clean map's, in [0, 2].
+
+    The soft rank of an entry is the share of some quantiles of its map that lie below it, each counted by a sigmoid as
+    wide as the gap around it. So an entry counts by its place, not by its size, as it does in Spearman's correlation.
+
+    >>> import torch
+    >>> from atexlib import attack
+    >>> maps = torch.arange(1.0, 65.0).view(1, 1, 8, 8)
+    >>> attack.RankDistance()(maps)(maps**3).round(decimals=1), attack.RankDistance()(maps)(1 / maps).round(decimals=1)
+    (tensor([0.]), tensor([2.]))
+
+    Source: a smooth form of Spearman 1904; soft ranks by sigmoids after Qin et al. 2010.
+    """
+
+    def __call__(self, clean_map: Tensor) -> Score:
+        """Score by the distance from the clean map's order."""
+        clean = _soft_ranks(clean_map)
+        return lambda maps: 1 - torch.cosine_similarity(_soft_ranks(maps), clean, dim=1)
+
+
+def _soft_ranks(maps: Tensor) -> Tensor:
+    """Centred soft ranks (B, N) of the absolute values of maps (B, C, H, W)."""
+    sizes = maps.abs().flatten(1)
+    places = torch.linspace(0, sizes.shape[1] - 1, min(KNOTS, sizes.shape[1]), device=sizes.device).round().long()
+    knots = sizes.detach().sort(1).values[:, places]
+    ends = torch.cat([knots[:, :1], knots, knots[:, -1:]], 1)
+    gaps = (ends[:, 2:] - ends[:, :-2]) / 2
+    gaps = gaps.clamp_min(torch.finfo(gaps.dtype).eps * knots[:, -1:].clamp_min(torch.finfo(gaps.dtype).tiny))
+    ranks = torch.stack(
+        [torch.sigmoid((sizes - knots[:, j, None]) / gaps[:, j, None]) for j in range(len(places))]
+    ).mean(0)
+    return ranks - ranks.mean(1, keepdim=True)
 
 
 def _square(images: Tensor, generator: torch.Generator) -> Targeted:

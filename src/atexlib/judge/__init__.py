@@ -8,10 +8,15 @@ torch.Size([2])
 
 from .audit import Audit, audit
 from .faithfulness import area, blurred_gradient, deletion, insertion
+from .judging import Judgement, judge, load_judgement
+from .likeness import likeness
 from .stability import Stability, average_case, max_min, min_max
+from .suite import SUITES
 
 __all__ = [
+    "SUITES",
     "Audit",
+    "Judgement",
     "Stability",
     "area",
     "audit",
@@ -19,6 +24,9 @@ __all__ = [
     "blurred_gradient",
     "deletion",
     "insertion",
+    "judge",
+    "likeness",
+    "load_judgement",
     "max_min",
     "min_max",
 ]
