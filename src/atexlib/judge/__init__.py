@@ -6,19 +6,26 @@
 torch.Size([2])
 """
 
-from .audit import Audit, audit
+from .audit import audit
+from .card import Audit, Subject, load_card, save_card
 from .faithfulness import area, blurred_gradient, deletion, insertion
 from .stability import Stability, average_case, max_min, min_max
+from .verdict import Verdict, verdicts
 
 __all__ = [
     "Audit",
     "Stability",
+    "Subject",
+    "Verdict",
     "area",
     "audit",
     "average_case",
     "blurred_gradient",
     "deletion",
     "insertion",
+    "load_card",
     "max_min",
     "min_max",
+    "save_card",
+    "verdicts",
 ]
