@@ -145,8 +145,8 @@ def audit(
     examples: list[Example] = []
     with running.frozen(model):  # in eval mode, for the explainers too
         usable, refused = plan.usable(model, images[:2], chosen, batch_size)
-        steps_in_all = steps * starts * len(attacks)
-        estimated = plan.estimate(model if twin is None else twin, usable, images, steps_in_all)
+        steps_in_all = (steps * starts + plan.LOOKS) * len(attacks)
+        estimated = plan.estimate(model, twin, usable, images, steps_in_all)
         if progress and estimated > LONG:
             told = f"auditing {', '.join(usable)} will take about {plan.spelt(estimated)}"
             tqdm.write(told, file=sys.stderr)

@@ -22,7 +22,9 @@ li { margin: .2rem 0; overflow-wrap: anywhere }
 .verdict { border-left: 6px solid var(--edge); background: var(--soft); padding: .6rem 1rem; font-size: 1.1rem }
 .table { overflow-x: auto; margin: .8rem 0 }
 table { border-collapse: collapse; font-size: .9rem }
+.wide { min-width: 46rem }
 caption { text-align: left; font-weight: 600; padding: .2rem 0 }
+caption span { display: inline-block; position: sticky; left: 0; max-width: calc(100vw - 2rem) }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 thead th { border-bottom: 2px solid var(--ink) }
 td { font-variant-numeric: tabular-nums }
@@ -32,7 +34,7 @@ figcaption { margin-bottom: .5rem }
 .six p { font-size: .85rem; line-height: 1.35; margin: .1rem 0 0 }
 img { display: block; width: 100%; height: auto }
 @media (max-width: 40rem) {
-  .six { grid-template-columns: repeat(2, 1fr); gap: .5rem }
+  .six { grid-template: repeat(3, auto) / 1fr 1fr; grid-auto-flow: column; gap: .5rem }
   body { padding: 1rem .8rem }
   h1 { font-size: 1.5rem }
 }
@@ -41,12 +43,14 @@ img { display: block; width: 100%; height: auto }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
   body { font-size: 10pt; max-width: none; padding: 0 }
   h2, h3 { break-after: avoid }
-  figure, tr, .verdict { break-inside: avoid }
+  figure, tr, .verdict, .table { break-inside: avoid }
+  caption span { max-width: none }
   thead { display: table-header-group }
   .table { overflow: visible }
   table { font-size: 8pt; width: 100% }
   th, td { padding-right: 2mm }
-  .six { grid-template-columns: repeat(3, 1fr); gap: 3mm }
+  .six { grid-template: auto auto / repeat(3, 1fr); grid-auto-flow: row; gap: 3mm; max-width: 122mm }
+  .wide { min-width: 0 }
   .six p { font-size: 8pt }
 }
 """
@@ -100,7 +104,9 @@ def _html(_path: Path, title: str, parts: Iterable[Part]) -> str:
 
 
 def _as_html(part: Part) -> str:
-    say = html.escape
+    def say(text: str) -> str:
+        return html.escape(text).replace(" %", "&nbsp;%")
+
     match part:
         case Heading(level, text):
             return f"<h{level}>{say(text)}</h{level}>"
@@ -108,13 +114,14 @@ def _as_html(part: Part) -> str:
             return f'<p class="verdict"><strong>{say(text)}</strong></p>'
         case Table(caption, head, rows):
             top = "".join(f'<th scope="col">{say(cell)}</th>' for cell in head)
+            wide = ' class="wide"' if len(head) > 2 else ""
             body = "".join(
                 f'<tr><th scope="row">{say(row[0])}</th>{"".join(f"<td>{say(cell)}</td>" for cell in row[1:])}</tr>'
                 for row in rows
             )
             return (
-                f'<div class="table" role="region" tabindex="0" aria-label="{say(caption)}"><table><caption>'
-                f"{say(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+                f'<div class="table" role="region" tabindex="0" aria-label="{say(caption)}"><table{wide}>'
+                f"<caption><span>{say(caption)}</span></caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
             )
         case Figure(caption, panels):
             six = "".join(

@@ -22,6 +22,7 @@ PLACES = {  # how far down and how far right a square lies in what it leaves fre
     "upper left": (0.0, 0.0), "upper right": (0.0, 1.0), "lower left": (1.0, 0.0), "lower right": (1.0, 1.0),
     "center": (0.5, 0.5),
 }  # fmt: skip
+LOOKS = 6  # of an attack at the maps, before and after its steps, each as dear as a step
 PART = 3  # the square's side in that of the image
 
 
@@ -97,8 +98,18 @@ def left_out(name: str, error: Exception) -> str:
     return f"{name} was left out: {said}"
 
 
-def estimate(guide: nn.Module, explainers: Mapping[str, tuple[Explainer, int]], images: Tensor, steps: int) -> float:
-    """Seconds that so many steps of an attack on each explainer will take, from timing one step on two images."""
+def estimate(
+    model: nn.Module,
+    twin: nn.Module | None,
+    explainers: Mapping[str, tuple[Explainer, int]],
+    images: Tensor,
+    steps: int,
+) -> float:
+    """Seconds that so many steps of an attack on each explainer will take, from timing one step on two images.
+
+    A step follows the slopes of the twin, where there is one, and looks at the net's own map.
+    """
+    guide = model if twin is None else twin
     x, seconds = images[:2], 0.0
     with running.frozen(guide), checks.trusted(), torch.no_grad():
         target = running.logits_of(guide, x).argmax(1)
@@ -110,6 +121,8 @@ def estimate(guide: nn.Module, explainers: Mapping[str, tuple[Explainer, int]], 
                 maps = explainer(guide, z, target, create_graph=True)
                 if maps.requires_grad:
                     torch.autograd.grad(maps.square().sum(), z, allow_unused=True)
+                if twin is not None:
+                    explainer(model, x, target)
         except Exception:  # what fails here is found, told and left out when it is attacked
             continue
         seconds += (time.perf_counter() - start) / len(x) * len(images) * steps

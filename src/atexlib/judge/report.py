@@ -1,5 +1,6 @@
 """Write an audit down: a page in HTML that prints well, Markdown with its pictures beside it, or a card in JSON."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def _parts(audit: Audit) -> Iterator[Part]:
         yield _brought(audit)
     yield Heading(2, "How it was attacked")
     yield _checked(audit)
-    yield [f"{effort}." for effort in audit.efforts.values()]
+    yield _tried(audit)
     yield Heading(3, "What could not be attacked, and other notes")
     yield audit.notes or ["Nothing was left out."]
     yield Heading(2, "What this audit cannot show")
@@ -97,7 +98,8 @@ def _facts(audit: Audit) -> Table:
         "Explainers": ", ".join(audit.labels.values()),
         "Images": f"{settings['images']} of {size}; fingerprint {made['images']}",
         "Accuracy on them": "not known" if audit.accuracy is None else str(audit.accuracy),
-        "Allowed change": f"eps {verdict.in_255(settings['eps'])} a pixel and channel, the predicted class kept",
+        "Allowed change": f"eps {verdict.in_255(settings['eps'])} a pixel and channel; "
+        "the predicted class must stay, its probability may change",
         "Attacks": ", ".join(name.replace("_", " ") for name in settings["attacks"]),
         "Effort": f"{settings['steps']} steps x {settings['starts']} starts for each attack, explainer and image",
         "Place": f"{settings['place']}, {verdict.percent(settings['part of the image'])} of the image",
@@ -120,23 +122,19 @@ def _images(audit: Audit, name: str) -> Table:
     }
     order = sorted(lowest, key=lambda i: attacks[lowest[i]]["spearman"].nan_to_num(nan=2.0)[i].item())
     hits = {attack: verdict.forged(found, eps) for attack, found in attacks.items()}
+    labelled, place = any(subject.label for subject in audit.subjects), audit.settings["place"]
     rows = []
     for i in order[:ROWS]:
         subject, found = audit.subjects[i], attacks[lowest[i]]
-        row = [
-            subject.name,
-            subject.label or "-",
-            subject.predicted,
-            f"{subject.probability:.3f} → {found['probability'][i]:.3f}" + ("" if found["kept"][i] else ", class lost"),
-            f"{found['spearman'][i]:.2f} by {lowest[i].replace('_', ' ')}",
-        ]
-        if PLACE in attacks:
-            row.append(_from_to(attacks[PLACE], i))
+        row = [subject.name, *([subject.label or "-"] * labelled), subject.predicted]
+        row.append(
+            f"{subject.probability:.3f} → {found['probability'][i]:.3f}" + ("" if found["kept"][i] else ", lost")
+        )
+        row.append(f"{found['spearman'][i]:.2f} by {lowest[i].replace('_', ' ')}")
+        row += [_from_to(attacks[PLACE], i)] if PLACE in attacks else []
         rows.append([*row, "yes" if any(hit[i] for hit in hits.values()) else "no"])
-    head = ["Image", "Labelled", "Predicted", "Probability", "Lowest Spearman"]
-    head += [f"In the {audit.settings['place']}" if audit.settings["place"] in plan.PLACES else "In the place"] * (
-        PLACE in attacks
-    )
+    head = ["Image", *(["Labelled"] * labelled), "Predicted", "Its probability", "Lowest Spearman"]
+    head += [f"Map in the place ({place})"] * (PLACE in attacks)
     rest = f"; {ROWS} of {len(order)}, all are in the card" if len(order) > ROWS else ""
     return Table(f"{audit.labels[name]}: before → after, the most fragile first{rest}", [*head, "Forged"], rows)
 
@@ -179,6 +177,16 @@ def _checked(audit: Audit) -> Table:
         rows.append([audit.labels[name], attack.replace("_", " "), kept, change, str(line["constant maps"]), *tried])
     head = ("Explainer", "Attack", "Class kept", "Largest change", "Constant maps", "Could step", "Slopes see")
     return Table("What was checked after the attacks, and how hard they tried", head, rows)
+
+
+def _tried(audit: Audit) -> list[str]:
+    """The effort of the attacks, those that tried alike in one line."""
+    lines: dict[str, list[str]] = {}
+    for (_, attack), effort in audit.efforts.items():
+        allowed = f"{verdict.in_255(audit.settings['eps'])} a pixel, label kept"
+        text = str(dataclasses.replace(effort, constraint=allowed))
+        lines.setdefault(text, []).append(attack.replace("_", " "))
+    return [f"{', '.join(attacks)}: {text}." for text, attacks in lines.items()]
 
 
 def _figure(audit: Audit, example: Example) -> Figure:

@@ -167,6 +167,11 @@ def may_not_conclude(audit: Audit) -> list[str]:
             f"{_listed(broken)}: that the marked parts made the net decide, where somebody else may have changed the "
             f"image. A change of at most {eps} a pixel can draw another map and leave the class as it is."
         )
+    noisy = [audit.labels[name] for name in audit.labels if _by_noise(audit, name) >= HALF]
+    if noisy:
+        told.append(
+            f"{_listed(noisy)}: that the map stays under noise of that size. A random change draws another one."
+        )
     if held:
         told.append(f"{_listed(held)}: that no attack forges the map. One that was not tried may.")
     if open_:
@@ -226,6 +231,11 @@ def _judged(audit: Audit, name: str) -> tuple[str, list[str]]:
     if weak and words not in (MAY_NOT, CONSTANT):
         reasons.append("The attacks were hindered, so that a stronger one may find more; see the notes.")
     return words, reasons
+
+
+def _by_noise(audit: Audit, name: str) -> float:
+    """The share of maps that noise alone forges."""
+    return forged(audit.values[name, NOISE], audit.settings["eps"]).double().mean().item()
 
 
 def _allowed(found: Mapping[str, Tensor], eps: float) -> Tensor:
