@@ -17,7 +17,7 @@ from ..attack.ball import Ball
 from ..attack.inputs import Effort, manipulate
 from ..attack.objectives import OBJECTIVES
 from ..explain.registry import EXPLAINERS, Explainer, described, find, is_registered
-from ..maps.intervals import Interval, bootstrap
+from ..maps.intervals import Interval, wilson
 from ..nets import running
 from . import measures, origin, plan
 from .card import NOISE, PLACE, WORST, Audit, Example, Subject
@@ -234,15 +234,15 @@ def _accuracy(
         return None, []
     if isinstance(labels, Tensor):
         checks.labels("labels", labels, size=len(predicted), classes=outputs)
-        right = (predicted == labels.cpu()).double()
-        if right.any() or labels.max() == outputs - 1:
-            return bootstrap(right), []
+        right = int((predicted == labels.cpu()).sum())
+        if right or labels.max() == outputs - 1:
+            return wilson(right, len(predicted)), []
         told = f"the labels run to {int(labels.max())} of {outputs} outputs, and none is predicted"
     else:
         known = set(labels) & set(names or ())
         if known:
-            told_right = [name == (names or ())[n] for name, n in zip(labels, predicted.tolist(), strict=True)]
-            return bootstrap(torch.tensor(told_right).double()), []
+            right = sum(name == (names or ())[n] for name, n in zip(labels, predicted.tolist(), strict=True))
+            return wilson(right, len(predicted)), []
         told = f"no label, as {labels[0]!r}, is one of class_names"
     return None, [f"There is no accuracy: {told}, so they may count otherwise than the net's outputs."]
 

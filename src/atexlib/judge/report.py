@@ -39,7 +39,7 @@ def summary(audit: Audit) -> list[str]:
 def _found(audit: Audit) -> list[str]:
     eps = verdict.in_255(audit.settings["eps"])
     lines = [
-        f"{audit.labels[one.explainer]} {one.words} at eps {eps}. {' '.join(one.reasons)}"
+        f"At eps {eps}, {audit.labels[one.explainer]} {one.words}. {' '.join(one.reasons)}"
         for one in verdict.verdicts(audit)
     ]
     return lines + ([] if audit.accuracy is None else [f"Accuracy on these images: {audit.accuracy}."])

@@ -26,8 +26,8 @@ DOUBT = "may be relied on with doubt only"
 MOSTLY = "mostly stood up to these attacks"
 STOOD = "stood up to these attacks"
 FEW = "cannot be judged from so few images"
-WEAK = "cannot be judged, the attacks were weak"
-CONSTANT = "cannot be judged, the maps are constant"
+WEAK = "cannot be judged, as the attacks were weak"
+CONSTANT = "cannot be judged, as the maps are constant"
 
 
 class Verdict(NamedTuple):
