@@ -116,6 +116,8 @@ def test_load_folder(tmp_path):
     assert images.images.shape == (6, 3, 4, 4)
     assert images.classes == ("blue", "red")
     assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.files == tuple(f"{name}/{i}.png" for name in ("blue", "red") for i in range(3))
+    assert images.first(2).files == ("blue/0.png", "blue/1.png")
     center = images.images[:, :, 2, 2]
     assert torch.allclose(center, torch.tensor([[0.0, 0, 1]] * 3 + [[1.0, 0, 0]] * 3), atol=0.02)
 
@@ -124,7 +126,19 @@ def test_load_folder_keeps_some_of_each_class(tmp_path):
     picture_tree(tmp_path)
     images = data.load_folder(tmp_path, size=4, per_class=2)
     assert images.labels.tolist() == [0, 0, 1, 1]
+    assert images.files == ("blue/0.png", "blue/1.png", "red/0.png", "red/1.png")
     assert torch.equal(images.images, data.load_folder(tmp_path, size=4).images[[0, 1, 3, 4]])
+
+
+def test_a_folder_of_pictures_without_classes_is_read_too(tmp_path):
+    picture_tree(tmp_path)
+    (tmp_path / "red/notes.txt").write_text("no picture")
+    images, tree = data.load_folder(tmp_path / "red", size=4, per_class=2), data.load_folder(tmp_path, size=4)
+    assert torch.equal(images.images, tree.images[3:5])
+    assert (images.labels.tolist(), images.classes, images.files) == ([-1, -1], (), ("0.png", "1.png"))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"none is neither a tree of class folders .* nor a folder of pictures"):
+        data.load_folder(tmp_path / "none", size=4)
 
 
 def test_load_folder_names_a_broken_picture(tmp_path):

@@ -4,7 +4,7 @@ import scipy.stats
 import torch
 from conftest import seeded
 
-from atexlib.maps import bootstrap, two_level
+from atexlib.maps import bootstrap, two_level, wilson
 
 
 def test_equals_scipys_bootstrap():
@@ -69,6 +69,13 @@ def test_a_share_never_gets_an_interval_without_width():
     assert 0.08 < half.high - half.low < 0.11
     equal = two_level(torch.full((3, 50), 0.25))
     assert (equal.low, equal.high) == pytest.approx((0.25 - 3 / 50, 0.25 + 3 / 50))
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 1), (0, 10), (1, 2), (9, 10), (10, 10), (37, 400)])
+def test_wilsons_interval_is_scipys(hits, count):
+    theirs = scipy.stats.binomtest(hits, count).proportion_ci(method="wilson")
+    ours = wilson(hits, count)
+    assert ours == pytest.approx((hits / count, theirs.low, theirs.high), abs=1e-4)
 
 
 def test_one_number_has_no_interval():

@@ -77,12 +77,14 @@ add(judge.average_case, **ONE, radius=0.1, samples=1)
 add(judge.max_min, judge.min_max, **ONE, eps=0.1, steps=1)
 add(judge.deletion, judge.insertion, **ONE, maps=X, steps=4)
 add(judge.audit, model=NET, images=X, labels=Y)
+add(judge.load_card, path="nowhere.json")
 add(maps.spearman, maps.kendall, maps.ssim, a=X, b=X)
 add(maps.topk_intersection, maps.lens_topk, a=X, b=X, k=5)
 add(maps.normalize, maps.center_of_mass, maps.total_variation, maps=X)
 add(maps.mass_on, maps=X, mask=X)
 add(maps.bootstrap, values=X.flatten())
 add(maps.two_level, values=X[:, 0, 0])
+add(maps.wilson, hits=1, count=3)
 add(nets.fit, **EXAMPLES, epochs=1)
 add(nets.ConvNet)
 add(nets.with_beta, nets.with_softplus, model=NET, beta=10)
@@ -108,16 +110,17 @@ add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
     "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled",
     "Frames", "ImageSet", "Interval", "Kind", "Manipulation", "Photograph", "Place", "Preset", "Reading", "Slopes",
-    "SoftplusReLU6", "Stability", "Targeted", "Traits", "area", "available", "dataset", "defense", "described",
-    "distillation", "ensure", "evaluating", "explainer", "foot", "frames", "frozen", "gallery", "grid", "kind",
-    "margin", "objective", "of_class", "of_rows", "remove_component", "run_all", "run_or_load", "slopes", "status",
-    "style", "topk_mask", "webp",
+    "SoftplusReLU6", "Stability", "Subject", "Targeted", "Traits", "Verdict", "area", "available", "dataset",
+    "defense", "described", "distillation", "ensure", "evaluating", "explainer", "foot", "frames", "frozen", "gallery",
+    "grid", "kind", "margin", "objective", "of_class", "of_rows", "remove_component", "run_all", "run_or_load",
+    "save_card", "slopes", "status", "style", "topk_mask", "verdicts", "webp",
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
     ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
-    ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),
+    ("load_card", "path"), ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"),
+    ("plain", "name"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip
 AFTER_A_LOOK = set()  # arguments that are checked only when the net has seen an image
@@ -160,7 +163,7 @@ MORE = {  # values that are out of range for a parameter, or for that of one fun
 }  # fmt: skip
 FINE = {  # and values that are not
     ("Untargeted", "k"): [65], ("padded", "side"): [3], ("smoothing", "epochs"): [0], "plain_epochs": [0],
-    ("SmoothMaxPool2d", "padding"): [0], "seed": [0], "window": [0], "baseline": [-0.1],
+    ("SmoothMaxPool2d", "padding"): [0], ("wilson", "hits"): [0], "seed": [0], "window": [0], "baseline": [-0.1],
 }  # fmt: skip
 FITTED = ("fit", "anew", "smoothing", "steady")  # by cross entropy
 CALLED = {"map": "map", "validation": "validation ", "fool_set": "the fool set's ", "data": ""}  # by their names

@@ -15,7 +15,7 @@ from test_raises import CALLS, NET, Returns, X, Y, fail_at_work, parametrize, re
 from torch import nn
 
 from atexlib import __main__ as command_line
-from atexlib import attack, data, defend, experiments, explain, maps, nets, show
+from atexlib import attack, data, defend, experiments, explain, judge, maps, nets, show
 from atexlib.experiments.engine import results
 
 SPEC = {"kind": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0}
@@ -104,6 +104,15 @@ BY_HAND = [  # a call, and what it says
     (lambda: nets.with_softplus(torch.jit.script(nn.ReLU()), 9), "the model was made by torch.jit"),
     (lambda: nets.small("vgg19", divisor=3), "divisor is 3; pass one by which 32 can be divided"),
     (lambda: attack.judged(X, X[:, :, 1:], loss="topk"), r"after has shape \(3, 1, 7, 8\) but before has"),
+    (lambda: judge.load_card("nowhere.json"), r"^nowhere\.json is no card of an audit \(.*No such file.*\); pass one"),
+    (lambda: judge.load_card(5), "^5 is no card of an audit"),
+    (lambda: AUDIT(place="lower rigth"), "^place is 'lower rigth', which is unknown. Did you mean 'lower right'?"),
+    (lambda: AUDIT(place=torch.ones(4, 8)), r"^place has shape \(4, 8\); pass a mask of the images' \(8, 8\)"),
+    *[
+        (lambda m=m: AUDIT(place=m), "^place is a mask that marks nothing, all, or by halves; pass 1 there and 0")
+        for m in (torch.ones(8, 8), torch.zeros(8, 8), torch.full((8, 8), 0.5))
+    ],
+    *[(lambda n=n: AUDIT(names=n), "^names is .*; pass a list of 3 names, one an image") for n in ("cat", ["a", "b"])],
     (lambda: data.load_folder(5, size=4), "^path is 5; pass the name of a folder"),
     (lambda: data.load_folder("nowhere", size=4), "nowhere is not a folder; pass one that"),
     (lambda: data.padded(X, side=7), "the images have 8 x 8 pixels; pass side=8 or more"),

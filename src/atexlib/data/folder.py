@@ -1,4 +1,4 @@
-"""A folder of class folders with pictures, the ImageNet kind."""
+"""A folder of class folders with pictures, the ImageNet kind, or of pictures."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,9 @@ from .registry import ImageSet
 
 
 def load_folder(path: str | Path, *, size: int, per_class: int | None = None, progress: bool = False) -> ImageSet:
-    """Load a tree with one folder per class, the ImageNet kind: `path/class name/picture.jpg`.
+    """Load a tree with one folder per class, the ImageNet kind: `path/class name/picture.jpg`; or a folder of pictures.
+
+    Where there is no folder in it, its pictures have no class: their labels are -1, and `classes` is empty.
 
     Each picture is turned as its EXIF orientation says, laid on white where it is transparent, and made RGB. Its
     shorter side is resized to `size`, and the centre square kept. Hidden files and folders, which begin with a dot, are
@@ -30,11 +32,11 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     ...     (Path(folder) / "cat").mkdir()
     ...     Image.new("RGB", (9, 6)).save(Path(folder) / "cat" / "tom.png")
     ...     found = data.load_folder(folder, size=4)
-    >>> found.images.shape, found.classes
-    (torch.Size([1, 3, 4, 4]), ('cat',))
+    >>> found.images.shape, found.classes, found.files
+    (torch.Size([1, 3, 4, 4]), ('cat',), ('cat/tom.png',))
 
     Args:
-        path: the folder of the class folders (so `.../train`, not its parent).
+        path: the folder of the class folders (so `.../train`, not its parent), or of the pictures.
         size: side of the images, in pixels.
         per_class: keep at most so many pictures of each class, the first by name.
         progress: show a progress bar.
@@ -58,8 +60,7 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
 
         def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
             classes = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and _is_shown(entry.name))
-            if not classes:
-                raise FileNotFoundError("there is no folder in it.")
+            classes = classes or [""]  # the folder itself, whose pictures have no class
             return classes, {name: number for number, name in enumerate(classes)}
 
     def is_picture(file: str) -> bool:
@@ -68,16 +69,18 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     try:
         folder: Any = Shown(path, transform=to_square(size), loader=read_picture, is_valid_file=is_picture)
     except FileNotFoundError as error:
-        raise ValueError(f"{path} is not a tree of class folders with pictures in each: {error}") from error
-    targets = torch.tensor(folder.targets)
+        told = f"{path} is neither a tree of class folders with pictures in each nor a folder of pictures: {error}"
+        raise ValueError(told) from error
+    targets, classes = torch.tensor(folder.targets), folder.classes
+    files = tuple(Path(file).relative_to(path).as_posix() for file, _ in folder.samples)
     if per_class is not None:
         rank = torch.arange(len(targets)) - torch.searchsorted(targets, targets)  # place within its own class
-        folder, targets = Subset(folder, (rank < per_class).nonzero()[:, 0].tolist()), targets[rank < per_class]
-        classes = folder.dataset.classes
-    else:
-        classes = folder.classes
+        kept = (rank < per_class).nonzero()[:, 0].tolist()
+        folder, targets, files = Subset(folder, kept), targets[kept], tuple(files[number] for number in kept)
+    if classes == [""]:
+        targets, classes = torch.full_like(targets, -1), []
     batches = tqdm(DataLoader(folder, batch_size=256), desc=f"reading {path.name}", disable=not progress)
-    return ImageSet(torch.cat([images for images, _ in batches]), targets, path.name, tuple(classes))
+    return ImageSet(torch.cat([images for images, _ in batches]), targets, path.name, tuple(classes), files)
 
 
 def to_square(size: int) -> Callable[[Image.Image], Tensor]:

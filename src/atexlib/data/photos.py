@@ -107,7 +107,7 @@ def photographs(size: int = 224, *, names: Sequence[str] | None = None) -> Image
     images = torch.stack([square(read_picture(str(path))) for path in paths])
     labels = torch.tensor([-1 if photograph.label is None else photograph.label for photograph in chosen])
     classes = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
-    return ImageSet(images, labels, "photographs", tuple(classes))
+    return ImageSet(images, labels, "photographs", tuple(classes), tuple(path.name for path in paths))
 
 
 def _path(photograph: Photograph) -> Path:

@@ -19,6 +19,8 @@ SPLITS = ("train", "validation", "test")
 class ImageSet:
     """Images (N, C, H, W), float32 in [0, 1], with their labels (N,), the data set's name and its classes' names.
 
+    What was read from files also holds their names.
+
     >>> from atexlib import data
     >>> few = data.load("digits", "test").first(3)
     >>> few.images.shape, few.labels
@@ -29,6 +31,7 @@ class ImageSet:
     labels: Tensor
     name: str
     classes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -41,7 +44,7 @@ class ImageSet:
     def first(self, count: int) -> "ImageSet":
         """The first `count` images."""
         checks.count("count", count, high=len(self.labels))
-        return ImageSet(self.images[:count], self.labels[:count], self.name, self.classes)
+        return ImageSet(self.images[:count], self.labels[:count], self.name, self.classes, self.files[:count])
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,22 @@
 torch.Size([2])
 """
 
-from .audit import Audit, audit
+from .audit import audit
+from .card import Audit, Subject, load_card, save_card
 from .faithfulness import area, blurred_gradient, deletion, insertion
 from .judging import Judgement, judge, load_judgement
 from .likeness import likeness
 from .stability import Stability, average_case, max_min, min_max
 from .suite import SUITES
+from .verdict import Verdict, verdicts
 
 __all__ = [
     "SUITES",
     "Audit",
     "Judgement",
     "Stability",
+    "Subject",
+    "Verdict",
     "area",
     "audit",
     "average_case",
@@ -26,7 +30,10 @@ __all__ = [
     "insertion",
     "judge",
     "likeness",
+    "load_card",
     "load_judgement",
     "max_min",
     "min_max",
+    "save_card",
+    "verdicts",
 ]

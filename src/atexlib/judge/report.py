@@ -1,114 +1,201 @@
-"""Write an audit as a page of its own: HTML, or Markdown with its picture beside it."""
+"""Write an audit down: a page in HTML that prints well, Markdown with its pictures beside it, or a card in JSON."""
 
-import base64
-import html
-import io
+import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+from torch import Tensor
 
-from .. import files
-from ..show import plotting
-from .audit import NOISE, WORST, Audit
+from . import pages, pictures, plan, verdict
+from .card import MEASURES, NOISE, PLACE, WORST, Audit, Example, mean, save_card
+from .pages import Figure, Heading, Part, Said, Table
 
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;display:block;overflow-x:auto}th,td{padding:.2rem .7rem;text-align:left;"
-    "border-bottom:1px solid #ccc}img{max-width:100%}"
-)
-
-CAUTION = (
-    "An attack that fails proves nothing: a better one may succeed. Read a low number as a fact, and a high one as an "
-    "upper bound of the stability.",
-    "Compared are absolute values of the raw maps. A map that is cut off at zero before it is shown is another map.",
-    "The predictions of the changed images and the size of the changes were measured after the attacks, by other code.",
-    f"“{NOISE}” is a control: a change of the same size that nobody chose. “{WORST}” takes each image at its lowest, "
-    "measure by measure, whichever attack that was.",
-)
+ROWS = 50  # images in a table; a card holds them all
 
 
 def save(audit: Audit, path: str | Path) -> Path:
-    """Write the report to a file `NAME.html` or `NAME.md` (with `NAME-worst.png` beside it), all or nothing.
+    """Write the report to `NAME.html`, `NAME.md` (pictures in `NAME-pictures/`) or `NAME.json`, all or nothing.
 
     Raises:
-        ValueError: another suffix; an audit in which every map was constant, so that there is nothing to show.
+        ValueError: another suffix.
     """
     path = Path(path).expanduser()
-    if not audit.examples:
-        raise ValueError("every map of this audit is constant, so there is nothing to show; look at audit.table.")
-    if path.suffix not in (".html", ".md"):
-        raise ValueError(f"the report's name is {path.name!r}; let it end in .html or .md.")
-    picture = _picture(audit)
-    if path.suffix == ".html":
-        text = _html(audit, base64.b64encode(picture).decode())
-    else:
-        beside = path.with_name(f"{path.stem}-worst.png")
-        files.write(beside, lambda temporary: Path(temporary).write_bytes(picture))
-        text = _markdown(audit, beside.name)
-    files.write(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
-    return path
+    if path.suffix == ".json":
+        said = verdict.verdicts(audit)
+        told = {"verdict": verdict.headline(said, audit.labels), "verdicts": [one._asdict() for one in said]}
+        return save_card(audit, path, **told, may=verdict.may_conclude(audit), may_not=verdict.may_not_conclude(audit))
+    if path.suffix not in pages.WRITERS:
+        raise ValueError(f"the report's name is {path.name!r}; let it end in .html, .md or .json.")
+    made = audit.provenance
+    line = f"{made['date'].partition('T')[0]}, atexlib {made['versions'].get('atexlib', '')}"
+    return pages.write(path, f"Audit of explanations: {audit.settings['net']}", [line, *_parts(audit)])
 
 
 def summary(audit: Audit) -> list[str]:
-    """The findings in sentences."""
-    said = ", ".join(
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in audit.settings.items()
-    )
-    lines = [f"Audited: {said}."]
-    if audit.accuracy is not None:
-        lines.append(f"Accuracy on these images: {audit.accuracy}.")
-    for name in audit.table.index.unique("explainer"):
-        row = audit.table.loc[(name, WORST)]
-        lines.append(
-            f"{name}: under the worst attack Spearman {row['spearman']}, top-k {row['topk']}; "
-            f"under random noise Spearman {audit.table.loc[(name, NOISE), 'spearman']}."
+    """The findings in sentences: the verdict on each explainer and why, the accuracy, the notes."""
+    return [*_found(audit), *audit.notes]
+
+
+def _found(audit: Audit) -> list[str]:
+    eps = verdict.in_255(audit.settings["eps"])
+    lines = [
+        f"At eps {eps}, {audit.labels[one.explainer]} {one.words}. {' '.join(one.reasons)}"
+        for one in verdict.verdicts(audit)
+    ]
+    return lines + ([] if audit.accuracy is None else [f"Accuracy on these images: {audit.accuracy}."])
+
+
+def _parts(audit: Audit) -> Iterator[Part]:
+    """The report, part by part."""
+    yield Heading(2, "Verdict")
+    yield Said(verdict.headline(verdict.verdicts(audit), audit.labels))
+    yield _found(audit)
+    yield Heading(3, "What a reader of the maps may conclude")
+    yield verdict.may_conclude(audit)
+    yield Heading(3, "What a reader of the maps may not conclude")
+    yield verdict.may_not_conclude(audit)
+    yield Heading(3, "What the words mean")
+    yield verdict.rule()
+    yield Heading(2, "What was audited")
+    yield _facts(audit)
+    yield Heading(2, "Image by image")
+    yield from (_images(audit, name) for name in audit.labels)
+    yield Heading(2, "The most fragile maps")
+    if not audit.examples:
+        yield "There are no pictures: every map is constant, or the audit was read from a card, which holds none."
+    else:
+        yield pictures.how_drawn(audit.examples[0])
+    yield from (_figure(audit, example) for example in audit.examples)
+    yield Heading(2, "How far the maps moved")
+    yield _moved(audit)
+    if PLACE in audit.settings["attacks"]:
+        yield _brought(audit)
+    yield Heading(2, "How it was attacked")
+    yield _checked(audit)
+    yield _tried(audit)
+    yield Heading(3, "What could not be attacked, and other notes")
+    yield audit.notes or ["Nothing was left out."]
+    yield Heading(2, "What this audit cannot show")
+    yield verdict.not_shown(audit)
+    yield Heading(2, "How to read the numbers")
+    yield [
+        "Spearman, top-k and SSIM compare the absolute values of two raw maps; 1 is the same map. A map that is cut "
+        "off at zero before it is shown is another map.",
+        f"“{NOISE}” is a control: a change of the same size that nobody chose. “{WORST}” takes each image at its "
+        "lowest, measure by measure, whichever attack that was.",
+        "Whether the class was kept, the size of the changes and where the maps went were measured after the attacks, "
+        "by other code.",
+        "Square brackets hold 95 % intervals of a mean over images, by the bootstrap; those of shares are Wilson's. "
+        "Both speak of images like these.",
+    ]
+
+
+def _facts(audit: Audit) -> Table:
+    settings, made = audit.settings, audit.provenance
+    size = " x ".join(map(str, settings["size"]))
+    rows = {
+        "Net": f"{settings['net']}; fingerprint {made['net']}",
+        "Explainers": ", ".join(audit.labels.values()),
+        "Images": f"{settings['images']} of {size}; fingerprint {made['images']}",
+        "Accuracy on them": "not known" if audit.accuracy is None else str(audit.accuracy),
+        "Allowed change": f"eps {verdict.in_255(settings['eps'])} a pixel and channel; "
+        "the predicted class must stay, its probability may change",
+        "Attacks": ", ".join(name.replace("_", " ") for name in settings["attacks"]),
+        "Effort": f"{settings['steps']} steps x {settings['starts']} starts for each attack, explainer and image",
+        "Place": f"{settings['place']}, {verdict.percent(settings['part of the image'])} of the image",
+        "Top-k": settings["top-k"],
+        "Date": made["date"].replace("T", " ").replace("+00:00", " UTC"),
+        "Time": f"{plan.spelt(made['seconds'])} spent, {plan.spelt(made['seconds estimated'])} estimated beforehand",
+        "Seed": str(made["seed"]),
+        "Device": f"{made['device']}, {made['threads']} thread(s)",
+        "Versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
+    }
+    return Table("Settings and origin", ("What", "Value"), list(rows.items()))
+
+
+def _images(audit: Audit, name: str) -> Table:
+    """Each image with what the net says of it before and after, and what became of its map at the worst attack."""
+    attacks, eps = audit.attacks(name), audit.settings["eps"]
+    lowest = {
+        i: min(attacks, key=lambda attack: attacks[attack]["spearman"].nan_to_num(nan=2.0)[i].item())
+        for i in range(len(audit.subjects))
+    }
+    order = sorted(lowest, key=lambda i: attacks[lowest[i]]["spearman"].nan_to_num(nan=2.0)[i].item())
+    hits = {attack: verdict.forged(found, eps) for attack, found in attacks.items()}
+    labelled, place = any(subject.label for subject in audit.subjects), audit.settings["place"]
+    rows = []
+    for i in order[:ROWS]:
+        subject, found = audit.subjects[i], attacks[lowest[i]]
+        row = [subject.name, *([subject.label or "-"] * labelled), subject.predicted]
+        row.append(
+            f"{subject.probability:.3f} → {found['probability'][i]:.3f}" + ("" if found["kept"][i] else ", lost")
         )
-    lines += [f"Tried: {effort}." for effort in audit.efforts.values()]
-    return [*lines, *audit.notes]
+        row.append(f"{found['spearman'][i]:.2f} by {lowest[i].replace('_', ' ')}")
+        row += [_from_to(attacks[PLACE], i)] if PLACE in attacks else []
+        rows.append([*row, "yes" if any(hit[i] for hit in hits.values()) else "no"])
+    head = ["Image", *(["Labelled"] * labelled), "Predicted", "Its probability", "Lowest Spearman"]
+    head += [f"Map in the place ({place})"] * (PLACE in attacks)
+    rest = f"; {ROWS} of {len(order)}, all are in the card" if len(order) > ROWS else ""
+    return Table(f"{audit.labels[name]}: before → after, the most fragile first{rest}", [*head, "Forged"], rows)
 
 
-def _picture(audit: Audit) -> bytes:
-    """The most fragile images as a PNG: image, its map, the changed image, its map."""
-    columns = [
-        plotting.Column("image", [example.image for example in audit.examples]),
-        plotting.Column("map", [example.clean_map for example in audit.examples], "size"),
-        plotting.Column("changed", [example.changed for example in audit.examples]),
-        plotting.Column("its map", [example.changed_map for example in audit.examples], "size"),
-    ]
-    rows = [f"no. {e.number}\n{e.explainer}\n{e.attack}\n{e.spearman:.2f}" for e in audit.examples]
-    figure = plotting.gallery(columns, rows=rows, note="left: number of the image, explainer, attack, Spearman")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    plt.close(figure)
-    return buffer.getvalue()
+def _from_to(found: Mapping[str, Tensor], i: int) -> str:
+    return f"{found['in place before'][i]:.2f} → {found['in place'][i]:.2f}"
 
 
-ALT = "Rows of four pictures: an image, its map, the changed image, and the map of the changed image."
-
-
-def _markdown(audit: Audit, picture: str) -> str:
-    header = ["explainer", "attack", *audit.table.columns]
+def _moved(audit: Audit) -> Table:
     rows = [
-        [*pair, *(_cell(value) for value in row)]
-        for pair, row in zip(audit.table.index, audit.table.values, strict=True)
+        [audit.labels[name], attack.replace("_", " "), *(str(audit.table.loc[(name, attack), key]) for key in MEASURES)]
+        for name, attack in audit.values
     ]
-    lines = ["# Audit of explanations", "", *(f"- {line}" for line in summary(audit)), ""]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
-    lines += ["", "## The most fragile maps", "", f"![{ALT}]({picture})", "", "## How to read it", ""]
-    return "\n".join([*lines, *(f"- {line}" for line in CAUTION), ""])
+    caption = "Likeness of the maps before and after, means over images [95 % intervals]"
+    return Table(caption, ("Explainer", "Attack", "Spearman", "Top-k", "SSIM"), rows)
 
 
-def _html(audit: Audit, picture: str) -> str:
-    def items(lines: list[str] | tuple[str, ...]) -> str:
-        return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
-
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Audit of explanations</title><style>{STYLE}</style></head><body><h1>Audit of explanations</h1>"
-        f"{items(summary(audit))}{audit.table.to_html(float_format=_cell, border=0)}<h2>The most fragile maps</h2>"
-        f'<img alt="{ALT}" src="data:image/png;base64,{picture}"><h2>How to read it</h2>{items(CAUTION)}</body></html>'
+def _brought(audit: Audit) -> Table:
+    """The attack that puts the map where the auditor says, beside noise."""
+    rows = []
+    for name, called in audit.labels.items():
+        found, noise = audit.values[name, PLACE], audit.values[name, NOISE]
+        worked = verdict.placed(found, audit.settings["eps"])
+        shares = [mean(part) for part in (found["in place before"], noise["in place"], found["in place"])]
+        rows.append([called, *shares, verdict.share(int(worked.sum()), len(worked))])
+    caption = (
+        f"Maps brought to the place ({audit.settings['place']}): the share of a map that lies there. It worked where "
+        "at least half does after, less than half did before, and the class was kept"
     )
+    return Table(caption, ("Explainer", "Before", "Under noise", "After", "Worked on"), rows)
 
 
-def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _checked(audit: Audit) -> Table:
+    """What was measured of the changed images, and how hard each attack tried."""
+    rows = []
+    for (name, attack), found in audit.values.items():
+        line, count = audit.table.loc[(name, attack)], len(found["kept"])
+        tried = ["-", "-"] if attack == NOISE else [verdict.percent(line[key]) for key in ("could step", "slopes see")]
+        kept, change = f"{int(found['kept'].sum())} of {count}", verdict.in_255(line["largest change"])
+        rows.append([audit.labels[name], attack.replace("_", " "), kept, change, str(line["constant maps"]), *tried])
+    head = ("Explainer", "Attack", "Class kept", "Largest change", "Constant maps", "Could step", "Slopes see")
+    return Table("What was checked after the attacks, and how hard they tried", head, rows)
+
+
+def _tried(audit: Audit) -> list[str]:
+    """The effort of the attacks, those that tried alike in one line."""
+    lines: dict[str, list[str]] = {}
+    for (_, attack), effort in audit.efforts.items():
+        allowed = f"{verdict.in_255(audit.settings['eps'])} a pixel, label kept"
+        text = str(dataclasses.replace(effort, constraint=allowed))
+        lines.setdefault(text, []).append(attack.replace("_", " "))
+    return [f"{', '.join(attacks)}: {text}." for text, attacks in lines.items()]
+
+
+def _figure(audit: Audit, example: Example) -> Figure:
+    subject, called = audit.subjects[example.number], audit.labels[example.explainer]
+    found, i = audit.values[example.explainer, example.attack], example.number
+    kept = "" if found["kept"][i] else " before; the class was lost"
+    caption = (
+        f"{subject.name}, {called}, attack {example.attack.replace('_', ' ')}. Predicted {subject.predicted}{kept}, "
+        f"probability {subject.probability:.3f} → {found['probability'][i]:.3f}. Spearman {example.spearman:.2f}, in "
+        f"the place {_from_to(found, i)}, largest change {verdict.in_255(found['distance'][i].item())}."
+    )
+    return Figure(caption, pictures.panels(example, name=subject.name, explainer=called, eps=audit.settings["eps"]))

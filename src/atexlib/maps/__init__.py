@@ -8,7 +8,7 @@ tensor([1., 1.], dtype=torch.float64)
 """
 
 from .alike import kendall, lens_topk, spearman, ssim, topk_intersection
-from .intervals import Interval, bootstrap, two_level
+from .intervals import Interval, bootstrap, two_level, wilson
 from .shape import center_of_mass, mass_on, normalize, topk_mask, total_variation
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "topk_mask",
     "total_variation",
     "two_level",
+    "wilson",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import checks
 
+NORMAL = 1.96  # standard errors on each side of a mean that 95 % of a normal distribution lie within
 ROUNDING = 1e-6  # a standard error below this is rounding: the values are equal
 
 
@@ -69,6 +70,27 @@ def bootstrap(
     return _percentiles(values.mean(), values[rows].mean(1), level)
 
 
+def wilson(hits: int, count: int) -> Interval:
+    """Wilson's 95 % interval of a share: so many hits among so many images; honest where there are few, or no hits.
+
+    >>> from atexlib import maps
+    >>> print(maps.wilson(9, 10), maps.wilson(0, 10))
+    0.900 [0.596, 0.982] 0.000 [0.000, 0.278]
+
+    Args:
+        hits: how many, at most `count`.
+        count: of how many, at least one.
+
+    Raises:
+        ValueError: numbers that are not whole, or out of range.
+
+    Source: Wilson 1927; Brown, Cai and DasGupta 2001.
+    """
+    checks.count("count", count)
+    checks.count("hits", hits, low=0, high=count)
+    return _wilson(hits / count, count, NORMAL)
+
+
 def two_level(values: Tensor, *, statistic: Callable[[Tensor], Tensor] | None = None, level: float = 0.95) -> Interval:
     """Interval over seeds and images, which are crossed: Student's t on seed means, widened by the choice of images.
 
@@ -126,7 +148,9 @@ def two_level(values: Tensor, *, statistic: Callable[[Tensor], Tensor] | None = 
     quantile = float(stdtrit(freedom, (1 + level) / 2))
     count = values.shape[1]
     if share and count > 1:
-        return _wilson(middle, middle * (1 - middle) / variance if variance else count, quantile if variance else 1.96)
+        return _wilson(
+            middle, middle * (1 - middle) / variance if variance else count, quantile if variance else NORMAL
+        )
     half = quantile * math.sqrt(variance) if variance else 3 / count
     return Interval(middle, middle - half, middle + half)
 
