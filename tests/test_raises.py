@@ -104,6 +104,7 @@ add(data.photographs, names=["chelsea"])
 add(show.show, ax=None, picture=X[0], kind="signed")
 add(experiments.trained, **SMALL)
 add(chapters.begin, chapters.challenge, **SMALL, device="cpu", seed=0)
+add(chapters.begin_real, preset="smoke", device="cpu", seed=0)
 add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
     "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled",
@@ -115,8 +116,9 @@ FREE = {  # what trusts its caller, or has nothing to check
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
-    ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
+    ("scaled", "maps"), ("load_folder", "path"), ("begin_real", "folder"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
+    ("show", "over"),
     ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip
