@@ -308,9 +308,7 @@ def test_a_chapter_on_photographs_gets_its_net_and_says_what_it_has():
     lab = chapters.begin_real(preset="smoke", device="cpu", seed=4)
     assert lab.images.shape == (3, 3, 224, 224)
     assert lab.called(nets.predict(lab.net, lab.images).argmax(1)) == ["Egyptian cat", "espresso", "tripod"]
-    assert lab.note == (
-        "EfficientNet-Lite0, ImageNet weights; photographs: free ones; preset smoke, 3 steps; seed 4; cpu"
-    )
+    assert lab.note == "EfficientNet-Lite0; photographs: free ones; preset smoke, 2 steps; seed 4; cpu"
     assert torch.equal(torch.rand(3, generator=lab.generator()), torch.rand(3, generator=seeded(4)))
 
 

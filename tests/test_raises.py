@@ -116,9 +116,9 @@ FREE = {  # what trusts its caller, or has nothing to check
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
-    ("scaled", "maps"), ("load_folder", "path"), ("begin_real", "folder"), ("measured_loss", "h"), ("measured_loss", "original"),
+    ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
-    ("show", "over"),
+    ("show", "over"), ("begin_real", "folder"),
     ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip

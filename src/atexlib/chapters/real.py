@@ -10,7 +10,7 @@ from .. import checks, data, nets
 from ..data import ImageSet
 from ..experiments import PRESETS
 
-STEPS = {"smoke": 3, "quick": 12, "reduced": 40, "paper": 100}  # of an attack on one photograph
+STEPS = {"smoke": 2, "quick": 12, "reduced": 40, "paper": 100}  # of an attack on one photograph
 MOST = {"smoke": 3}  # photographs; else:
 MANY = 8
 
@@ -43,7 +43,7 @@ class RealSetting:
         whose = "the reader's own" if self.own else "free ones"
         device = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
         return (
-            f"EfficientNet-Lite0, ImageNet weights; photographs: {whose}; preset {self.preset}, {self.steps} steps; "
+            f"EfficientNet-Lite0; photographs: {whose}; preset {self.preset}, {self.steps} steps; "
             f"seed {self.seed}; {device}"
         )
 
@@ -64,7 +64,7 @@ def begin_real(
     >>> from atexlib import chapters
     >>> lab = chapters.begin_real(preset="smoke", device="cpu")
     >>> tuple(lab.images.shape), lab.steps
-    ((3, 3, 224, 224), 3)
+    ((3, 3, 224, 224), 2)
 
     Args:
         preset: one of `experiments.PRESETS`; it says how many steps and photographs there are.

@@ -147,7 +147,7 @@ def gallery(
     for ax, label in zip(axes[:, 0], rows or [], strict=False):
         ax.set_ylabel(label, fontsize=8)
     if bar:
-        scale = figure.colorbar(ScalarMappable(cmap=CMAPS["size"]), ax=axes, ticks=[0, 1], shrink=0.8, aspect=25)
+        scale = figure.colorbar(ScalarMappable(cmap=CMAPS["size"]), ax=axes, ticks=[0, 1], shrink=1 / count, aspect=14)
         scale.ax.set_yticklabels(["0", "end"], fontsize=8)
     smoothed = any(_is_smoothed(stack.pictures[0], stack.kind, stack.limit) for stack in columns)
     foot(figure, "\n".join([note] * bool(note) + [SEEN] * smoothed))
