@@ -327,6 +327,10 @@ def test_photographs_of_the_readers_own_are_taken(monkeypatch, tmp_path):
     lab = chapters.begin_real(preset="quick", device="cpu", folder=tmp_path)
     assert len(lab.images) == 8
     assert "photographs: the reader's own;" in lab.note
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "one" / "a.png")
+    with pytest.raises(ValueError, match=r"there is one photograph in .*one; put two or more there"):
+        chapters.begin_real(preset="quick", device="cpu", folder=tmp_path / "one")
     with pytest.raises(ValueError, match="nowhere is not a folder"):
         chapters.begin_real(preset="quick", device="cpu", folder=tmp_path / "nowhere")
 

@@ -70,11 +70,11 @@ def begin_real(
         preset: one of `experiments.PRESETS`; it says how many steps and photographs there are.
         device: as torch names it, or `auto`: a GPU if there is one.
         seed: of every random draw.
-        folder: with photographs of your own, of which the first eight by name are taken; those of
+        folder: with two or more photographs of your own, of which the first eight by name are taken; those of
             `data.PHOTOGRAPHS` if empty.
 
     Raises:
-        ValueError: a parameter that is not one of those; weights or photographs that are not installed, in which case
+        ValueError: a parameter that is not one of those; a single photograph; weights or photographs that are not installed, in which case
             it says how to install them.
     """
     checks.one_of("preset", preset, PRESETS)
@@ -85,5 +85,7 @@ def begin_real(
     net = nets.efficientnet_lite0(pretrained=True).to(device)
     own = bool(str(folder))
     found = data.photographs(folder=folder) if own else data.photographs(names=list(data.PHOTOGRAPHS))
+    if len(found.labels) < 2:
+        raise ValueError(f"there is one photograph in {folder}; put two or more there: the chapter compares them.")
     found = found.first(min(len(found.labels), MOST.get(preset, MANY)))
     return RealSetting(net, found, preset, str(device), seed, own)
