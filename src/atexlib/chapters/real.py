@@ -74,8 +74,8 @@ def begin_real(
             `data.PHOTOGRAPHS` if empty.
 
     Raises:
-        ValueError: a parameter that is not one of those; a single photograph; weights or photographs that are not installed, in which case
-            it says how to install them.
+        ValueError: a parameter that is not one of those; a single photograph; weights or photographs that are not
+            installed, in which case it says how to install them.
     """
     checks.one_of("preset", preset, PRESETS)
     checks.count("seed", seed, low=0)
