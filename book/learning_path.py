@@ -25,6 +25,7 @@ CHAPTERS = {
     11: ("Active fooling", "changed models", 2, 5, (10,), "RA"),
     12: ("Transfer and repair", "changed models", 2, 6, (6, 11), "RA"),
     13: ("Your own model", "practice", 1, 7, (7, 12), "A"),
+    14: ("A real network", "practice", 2, 3, (2,), "A"),
 }
 
 

@@ -20,6 +20,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from nbformat import NotebookNode, v4, write
 
 MATHS = "tex-svg-full.js"
+PICTURES = ("image/png", "image/jpeg")  # the second where a chapter shows photographs
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><script defer src="{{ maths }}"></script>
@@ -80,8 +81,8 @@ def with_outputs(nb: NotebookNode, cache: str) -> NotebookNode:
 def picture(cell: NotebookNode) -> str:
     """The figure of a cell as HTML."""
     alt = html.escape(cell.metadata["mystnb"].get("image", {}).get("alt", ""), quote=True)
-    data = [output["data"]["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
-    return "".join(f'<img alt="{alt}" src="data:image/png;base64,{png.strip()}">' for png in data)
+    drawn = [item for output in cell.outputs for item in output.get("data", {}).items() if item[0] in PICTURES]
+    return "".join(f'<img alt="{alt}" src="data:{kind};base64,{data.strip()}">' for kind, data in drawn)
 
 
 def pages(nb: NotebookNode) -> list[str]:

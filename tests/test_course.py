@@ -163,7 +163,8 @@ def test_slides_hold_the_title_the_figures_and_the_captions(path):
     assert "{" not in "".join(re.sub(r"\$.*?\$", "", text) for text in sources(shown, "markdown"))
 
 
-def test_the_page_of_slides_shows_each_figure_above_its_caption():
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg"])
+def test_the_page_of_slides_shows_each_figure_above_its_caption(kind):
     figure = {"mystnb": {"figure": {"caption": "**A line** of length $a_1 < 2$."}, "image": {"alt": 'A "line"'}}}
     cells = [
         nbformat.v4.new_markdown_cell("# 3 Lines"),
@@ -171,10 +172,10 @@ def test_the_page_of_slides_shows_each_figure_above_its_caption():
         nbformat.v4.new_code_cell("plt.show()", metadata=figure),
         nbformat.v4.new_markdown_cell("## Exercises"),
     ]
-    cells[2].outputs = [nbformat.v4.new_output("display_data", {"image/png": "AAAA\n"})]
+    cells[2].outputs = [nbformat.v4.new_output("display_data", {kind: "AAAA\n", "text/plain": "a line"})]
     first, second = slides.pages(slides.assemble(nbformat.v4.new_notebook(cells=cells)))
     assert first.strip() == "<h1>3 Lines</h1>"
-    assert second.startswith('<img alt="A &quot;line&quot;" src="data:image/png;base64,AAAA">')
+    assert second.startswith(f'<img alt="A &quot;line&quot;" src="data:{kind};base64,AAAA">')
     assert r'<strong>A line</strong> of length <span class="math inline">\(a_1 &lt; 2\)</span>.' in second
     assert "x = 1" not in second
 

@@ -3,6 +3,7 @@
 import ast
 import copy
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -656,6 +657,16 @@ def hit_share(net, test, size=100):
 
 SMALL = data.ImageSet(torch.rand(37, 1, 28, 28, generator=seeded()), torch.arange(37) % 10, "s", tuple("abcdefghij"))
 SMALL_NET = nets.ConvNet(generator=seeded()).eval()
+
+
+def filed(step=lambda x, z: (z - x).round(), most=int):
+    def answer(clean, changed, eps):
+        room = most(255 * eps + (0 if most is round else 1e-4))
+        return (255 * clean + step(255 * clean, 255 * changed).clamp(-room, room)) / 255
+
+    return answer
+
+
 FIRST = {
     ("00_start", "check_test_accuracy"): {
         "in batches": (hit_share, "right"),
@@ -889,6 +900,25 @@ FIRST = {
         "zero": (lambda v, b: 0, "by how many do you divide"),
         "not begun": (lambda v, b: None, "not attempted"),
         "mean of truth": (lambda v, b: (v < b).mean(), "it stops"),
+    },
+    ("14_real_network", "check_in_file"): {
+        "right": (filed(), "right"),
+        "by floor": (filed(most=math.floor), "right"),
+        "rounded alone": (lambda x, z, e: (255 * z).round() / 255, "leaves a ball"),
+        "ball first": (lambda x, z, e: (255 * (x + (z - x).clamp(-e, e))).round() / 255, "leaves a ball"),
+        "the radius rounded": (filed(most=round), "leaves a ball"),
+        "not rounded": (lambda x, z, e: z, "whole 255ths alone"),
+        "cut off": (lambda x, z, e: (255 * z).floor() / 255, "and out of the ball"),
+        "cut off, in the ball": (filed(lambda x, z: z.floor() - x), "do not cut off"),
+        "to the clean picture": (filed(lambda x, z: (z - x).trunc()), "the nearest step"),
+        "not rounded again": (filed(most=float), "round again"),
+        "clean": (lambda x, z, e: x, "nothing is left"),
+        "the change": (lambda x, z, e: filed()(x, z, e) - x, "not the picture"),
+        "levels": (lambda x, z, e: 255 * filed()(x, z, e), "divide by 255"),
+        "256": (lambda x, z, e: filed()(x, z, e) * 255 / 256, "which whole 255ths"),
+        "a number": (lambda x, z, e: (z - x).abs().max(), "of the shape of clean"),
+        "not begun": (lambda x, z, e: None, "not attempted"),
+        "bytes": (lambda x, z, e: (255 * z).clamp("eps"), "it stops"),
     },
 }
 

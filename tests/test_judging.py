@@ -1,4 +1,4 @@
-"""The judge: worst over its suite image by image, constraints seen anew, flags raised where and only where they should."""
+"""The judge: worst over its suite, image by image, constraints seen anew, flags only where they are due."""
 
 import json
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from atexlib import data
 from atexlib.data import photos
@@ -69,6 +70,26 @@ def test_a_missing_or_altered_file_is_refused(monkeypatch, tmp_path):
     (tmp_path / "data" / "chelsea.png").write_bytes(b"another")
     with pytest.raises(ValueError, match=r"chelsea\.png is another picture: its SHA-256 is ae448ac86c4e\.\.\."):
         data.photographs()
+
+
+def test_a_folder_of_your_own_is_read_by_name(tmp_path):
+    for name, colour in {"b.PNG": (0, 255, 0), "a.jpg": (255, 0, 0), ".hidden.png": 0, "c.webp": (0, 0, 255)}.items():
+        Image.new("RGB", (30, 20), colour).save(tmp_path / name)
+    (tmp_path / "notes.txt").touch()
+    found = data.photographs(8, folder=str(tmp_path))
+    assert found.images.shape == (3, 3, 8, 8)
+    assert found.images.mean((2, 3)).argmax(1).tolist() == [0, 1, 2]
+    assert found.labels.tolist() == [-1, -1, -1]
+    assert found.classes[285] == "Egyptian cat"
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no picture in .*; put photographs there that end in \.jpg, "):
+        data.photographs(folder=tmp_path)
+    with pytest.raises(ValueError, match="nowhere is not a folder; pass one with photographs in it"):
+        data.photographs(folder=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="names and folder are both given; pass one of them"):
+        data.photographs(names=["chelsea"], folder=tmp_path)
 
 
 @pytest.mark.parametrize("name", data.PHOTOGRAPHS)

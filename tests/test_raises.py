@@ -106,6 +106,7 @@ add(data.photographs, names=["chelsea"])
 add(show.show, ax=None, picture=X[0], kind="signed")
 add(experiments.trained, **SMALL)
 add(chapters.begin, chapters.challenge, **SMALL, device="cpu", seed=0)
+add(chapters.begin_real, preset="smoke", device="cpu", seed=0)
 add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
     "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled",
@@ -119,8 +120,8 @@ NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
     ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
-    ("load_card", "path"), ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"),
-    ("plain", "name"),
+    ("show", "over"), ("begin_real", "folder"), ("load_card", "path"), ("load_judgement", "path"),
+    ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip
 AFTER_A_LOOK = set()  # arguments that are checked only when the net has seen an image

@@ -7,6 +7,7 @@
 
 from .challenge import Deal, challenge, deal
 from .hints import hint
+from .real import RealSetting, begin_real
 from .setting import Setting, begin
 
-__all__ = ["Deal", "Setting", "begin", "challenge", "deal", "hint"]
+__all__ = ["Deal", "RealSetting", "Setting", "begin", "begin_real", "challenge", "deal", "hint"]

@@ -73,7 +73,10 @@ PHOTOGRAPHS = {
 }  # fmt: skip
 
 
-def photographs(size: int = 224, *, names: Sequence[str] | None = None) -> ImageSet:
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # of the pictures in a folder
+
+
+def photographs(size: int = 224, *, names: Sequence[str] | None = None, folder: str | Path | None = None) -> ImageSet:
     """Photographs whose centre square has `size` pixels a side, with the numbers of their classes in ImageNet.
 
     They are read where scikit-image and scikit-learn keep them, `pip install "atexlib[real]"`; nothing is downloaded.
@@ -87,14 +90,20 @@ def photographs(size: int = 224, *, names: Sequence[str] | None = None) -> Image
     Args:
         size: side of the images, in pixels.
         names: some of PHOTOGRAPHS, in the order of the images; those with a class if None.
+        folder: with photographs of your own, to be taken in place of these, by name; hidden files are passed over.
 
     Returns:
         Images, with labels that count in the thousand classes of ImageNet; -1 for a photograph without a class.
 
     Raises:
-        ValueError: an unknown name, none at all; a package that is not installed, a file that was altered.
+        ValueError: an unknown name, none at all; a package that is not installed, a file that was altered; a folder
+            without pictures.
     """
     checks.count("size", size)
+    if folder is not None:
+        if names is not None:
+            raise ValueError("names and folder are both given; pass one of them.")
+        return _stacked(_pictures(folder), size)
     if names is None:
         names = [name for name, photograph in PHOTOGRAPHS.items() if photograph.label is not None]
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
@@ -103,11 +112,32 @@ def photographs(size: int = 224, *, names: Sequence[str] | None = None) -> Image
         checks.one_of("name", name, PHOTOGRAPHS)
     chosen = [PHOTOGRAPHS[name] for name in names]
     paths = [_path(photograph) for photograph in chosen]
+    return _stacked(paths, size, [-1 if photograph.label is None else photograph.label for photograph in chosen])
+
+
+def _stacked(paths: Sequence[Path], size: int, labels: Sequence[int] | None = None) -> ImageSet:
+    """The pictures in these files, with their labels, -1 where none are known."""
     square = to_square(size)
     images = torch.stack([square(read_picture(str(path))) for path in paths])
-    labels = torch.tensor([-1 if photograph.label is None else photograph.label for photograph in chosen])
     classes = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
-    return ImageSet(images, labels, "photographs", tuple(classes), tuple(path.name for path in paths))
+    return ImageSet(
+        images,
+        torch.tensor(labels or [-1] * len(paths)),
+        "photographs",
+        tuple(classes),
+        tuple(path.name for path in paths),
+    )
+
+
+def _pictures(folder: str | Path) -> list[Path]:
+    """The pictures that lie in a folder, by name."""
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise ValueError(f"{place} is not a folder; pass one with photographs in it.")
+    found = sorted(path for path in place.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] != ".")
+    if not found:
+        raise ValueError(f"there is no picture in {place}; put photographs there that end in {', '.join(ENDINGS)}.")
+    return found
 
 
 def _path(photograph: Photograph) -> Path:
