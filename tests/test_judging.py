@@ -118,7 +118,7 @@ class Crooked(nn.Module):
 def test_a_gradient_that_is_no_derivative_is_flagged(found):
     assert not [flag for flag in found.flags["gradient"] if "finite differences" in flag]
     crooked = judge.judge(Crooked(), X, eps=EPS, suite="smoke", progress=False)
-    assert [flag for flag in crooked.flags["gradient"] if "finite differences of its logits by 100%" in flag]
+    assert [flag for flag in crooked.flags["gradient"] if "finite differences of its logits by 50%" in flag]
     assert sanity.follows_differences(NET, X, NET(X).argmax(1)) < 1e-6
 
 
@@ -130,9 +130,8 @@ def test_a_map_that_names_no_pixel_that_counts_is_flagged():
         net[1].bias.copy_(torch.tensor([0.0, 0.1]))
 
     def backwards(model, x, target=None, *, create_graph=False):
-        maps = torch.zeros_like(x) + 0 * x.sum()
-        maps[..., -1, :] = x[..., -1, :] + 1
-        return maps
+        rows = torch.arange(8.0, dtype=x.dtype).view(8, 1)
+        return rows + 0.1 * x  # the row that decides comes last
 
     bright = 0.5 + X / 2
     target = net(bright).argmax(1)
