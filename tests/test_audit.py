@@ -332,9 +332,9 @@ def test_the_report_says_what_the_audit_found(named, tmp_path):
 def test_the_verdict_stands_first(named, tmp_path):
     soup = BeautifulSoup(report.save(named, tmp_path / "audit.html").read_text(encoding="utf-8"), "html.parser")
     assert soup.h2.text == "Verdict"
-    assert soup.select_one(".verdict").text == verdict.headline(judge.verdicts(named), named.labels)
+    assert soup.select_one(".verdict").text == verdict.headline(judge.verdicts(named), named.labels, 16 / 255)
     for explainer in named.labels.values():
-        assert explainer in soup.select_one(".verdict").text.replace("Gradient", "gradient")
+        assert explainer in soup.select_one(".verdict").text
 
 
 def test_a_report_can_be_read_without_eyes_and_with_a_keyboard(named, tmp_path):
@@ -377,7 +377,7 @@ def test_a_card_holds_the_audit_without_its_pictures(named, tmp_path):
         for key, value in found.items():
             torch.testing.assert_close(again.values[pair][key], value, equal_nan=True, check_dtype=False)
     assert judge.verdicts(again) == judge.verdicts(named)
-    assert told["verdict"] == verdict.headline(judge.verdicts(named), named.labels)
+    assert told["verdict"] == verdict.headline(judge.verdicts(named), named.labels, 16 / 255)
     assert told["provenance"]["versions"]["torch"] == version("torch")
     page = report.save(again, tmp_path / "again.html").read_text(encoding="utf-8")
     assert "read from a card" in page
@@ -426,6 +426,19 @@ def test_the_place_is_measured_by_code_that_did_not_enforce_it(smooth, images, m
     own = found.values["gradient", "place"]
     torch.testing.assert_close(own["in place"], own["in place before"])
     assert not verdict.placed(own, EPS).any()
+
+
+def test_the_place_is_framed_where_an_attack_aimed_at_it(named):
+    example = next(e for e in named.examples if e.attack == "place")
+    assert example.place.equal(plan.place_of("lower right", 14, 14)[0, 0])
+    assert all(e.place is None for e in named.examples if e.attack != "place")
+    dark = dataclasses.replace(example, image=0 * example.image, clean_map=0 * example.clean_map)
+    panel = pictures.panels(dark, name="a", explainer="b", eps=EPS)[1]
+    assert panel.caption.endswith("White frame: the place")
+    bright = np.asarray(Image.open(io.BytesIO(panel.file)).convert("L"))[: 14 * 23] > 128
+    rows, columns = (bright.any(axis).nonzero()[0] // 23 for axis in (1, 0))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 13, 10, 13)
+    assert not bright[11 * 23 + 4 : 12 * 23 + 4, 11 * 23 + 4 : 12 * 23 + 4].any(), "the frame is hollow"
 
 
 def test_places_have_names():
@@ -502,9 +515,9 @@ def test_a_verdict_follows_from_the_numbers(made, words, reasons):
     assert re.search(reasons, " ".join(said.reasons))
     assert "hindered" not in " ".join(said.reasons) or words in (verdict.WEAK, verdict.DOUBT)
     told = " ".join(
-        (verdict.headline([said], made.labels), *verdict.may_conclude(made), *verdict.may_not_conclude(made))
+        (verdict.headline([said], made.labels, 0.1), *verdict.may_conclude(made), *verdict.may_not_conclude(made))
     )
-    assert f"LRP {words}." in told
+    assert f"At eps 25.5/255, LRP {words}." in told
     broken = words in (verdict.MAY_NOT, verdict.DOUBT, verdict.MOSTLY)
     assert ("LRP: that the marked parts made the net decide" in told) == broken
     assert ("stays under noise" in told) == (made is VERDICTS["noise as well"][0])
@@ -518,7 +531,8 @@ def test_a_headline_names_the_gravest_first():
         for name, words in zip("abcd", (verdict.STOOD, verdict.MAY_NOT, verdict.FEW, verdict.MAY_NOT), strict=True)
     ]
     labels = {name: name.upper() for name in "abcd"}
-    assert verdict.headline(said, labels) == f"B and D {verdict.MAY_NOT}. C {verdict.FEW}. A {verdict.STOOD}."
+    wanted = f"At eps 2/255, B and D {verdict.MAY_NOT}; C {verdict.FEW}; A {verdict.STOOD}."
+    assert verdict.headline(said, labels, 2 / 255) == wanted
 
 
 def test_what_was_not_tried_is_named(named):

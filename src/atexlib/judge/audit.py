@@ -166,7 +166,7 @@ def audit(
                 refused.append(plan.left_out(name, error))
                 continue
             whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-            examples += _examples(name, attack, images, whole)
+            examples += _examples(name, attack, images, whole, placing.mask[0, 0])
             values[name, attack] = {key: value.cpu() for key, value in whole.items() if value.ndim == 1}
     if not usable:
         raise ValueError(f"no explainer works on this net: {'; '.join(refused)}")
@@ -273,7 +273,7 @@ def _called(name: str, explainer: Explainer) -> str:
     return f"{name} ({described(explainer)})" if is_registered(explainer) else name
 
 
-def _examples(name: str, attack: str, images: Tensor, whole: Mapping[str, Tensor]) -> list[Example]:
+def _examples(name: str, attack: str, images: Tensor, whole: Mapping[str, Tensor], place: Tensor) -> list[Example]:
     """The images whose maps moved most by this attack; of the place also that whose map went there best."""
     if attack == NOISE:
         return []
@@ -284,7 +284,8 @@ def _examples(name: str, attack: str, images: Tensor, whole: Mapping[str, Tensor
     return [
         Example(
             i, name, attack, spearman[i].item(), images[i].cpu(),
-            *(whole[key][i].cpu() for key in ("clean_map", "changed", "changed_map")),
+            **{key: whole[key][i].cpu() for key in ("clean_map", "changed", "changed_map")},
+            place=place if attack == PLACE else None,
         )
         for i in dict.fromkeys(order) if not spearman[i].isnan()
     ]  # fmt: skip

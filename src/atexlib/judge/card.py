@@ -40,7 +40,10 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An image whose map moved far: number, explainer, attack, its Spearman, and the pictures (C, H, W)."""
+    """An image whose map moved far: number, explainer, attack, its Spearman, and the pictures (C, H, W).
+
+    `place` is the mask (H, W) to which the attack brought the map, None for the other attacks.
+    """
 
     number: int
     explainer: str
@@ -50,6 +53,7 @@ class Example:
     clean_map: Tensor
     changed: Tensor
     changed_map: Tensor
+    place: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ img { display: block; width: 100%; height: auto }
   @page { size: A4 portrait; margin: 16mm 15mm }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
   body { font-size: 10pt; max-width: none; padding: 0 }
-  h2, h3 { break-after: avoid }
+  h2, h3, h2 + p { break-after: avoid }
   figure, tr, .verdict, .table { break-inside: avoid }
   caption span { max-width: none }
   thead { display: table-header-group }

@@ -56,15 +56,16 @@ def panels(example: Example, *, name: str, explainer: str, eps: float) -> list[P
     before, after = sizes(example.clean_map), sizes(example.changed_map)
     difference = after - before
     change = ((example.changed - example.image) / eps + 1) / 2
+    framed = "" if example.place is None else ". White frame: the place"
     heat, signs, grey = mpl.colormaps["inferno"], mpl.colormaps["RdBu_r"], mpl.colormaps["gray"]
     here, there = _where(example.clean_map), _where(example.changed_map)
     return [
         Panel("before", "The image", f"{name} before the change.", _file(_rgb(example.image))),
         Panel(
             "map-before",
-            f"Its map over it. Bar: 0 to {_top(example.clean_map)}",
+            f"Its map over it. Bar: 0 to {_top(example.clean_map)}{framed}",
             f"The {explainer} map of {name} over it, before the change; its weight is centred {here}.",
-            _file(_over(example.image, before), heat),
+            _file(_over(example.image, before, example.place), heat),
         ),
         Panel(
             "change",
@@ -75,9 +76,9 @@ def panels(example: Example, *, name: str, explainer: str, eps: float) -> list[P
         Panel("after", "The changed image", f"{name} after the change.", _file(_rgb(example.changed))),
         Panel(
             "map-after",
-            f"Its map over it. Bar: 0 to {_top(example.changed_map)}",
+            f"Its map over it. Bar: 0 to {_top(example.changed_map)}{framed}",
             f"The {explainer} map of the changed {name} over it; its weight went from {here} to {there}.",
-            _file(_over(example.changed, after), heat),
+            _file(_over(example.changed, after, example.place), heat),
         ),
         Panel(
             "map-change",
@@ -144,11 +145,15 @@ def _rgb(picture: Tensor) -> np.ndarray:
     return values.permute(1, 2, 0).numpy()
 
 
-def _over(picture: Tensor, values: Tensor) -> np.ndarray:
-    """A map in [0, 1] over a picture in grey, the more opaque the larger it is."""
+def _over(picture: Tensor, values: Tensor, place: Tensor | None) -> np.ndarray:
+    """A map in [0, 1] over a picture in grey, the more opaque the larger it is; round the place a white frame."""
     grey = _rgb(picture).mean(2, keepdims=True)
     size = F.interpolate(values[None, None], grey.shape[:2], mode="bilinear")[0, 0].numpy()[..., None]
-    return (1 - OPAQUE * size) * grey + OPAQUE * size * mpl.colormaps["inferno"](size[..., 0])[..., :3]
+    drawn = (1 - OPAQUE * size) * grey + OPAQUE * size * mpl.colormaps["inferno"](size[..., 0])[..., :3]
+    if place is not None:
+        around = F.pad((~place).float()[None, None], (1, 1, 1, 1), value=1.0)
+        drawn[(place & F.max_pool2d(around, 3, 1)[0, 0].bool()).numpy()] = 1
+    return drawn
 
 
 def _file(pixels: np.ndarray, bar: mpl.colors.Colormap | None = None) -> bytes:

@@ -22,7 +22,10 @@ def save(audit: Audit, path: str | Path) -> Path:
     path = Path(path).expanduser()
     if path.suffix == ".json":
         said = verdict.verdicts(audit)
-        told = {"verdict": verdict.headline(said, audit.labels), "verdicts": [one._asdict() for one in said]}
+        told = {
+            "verdict": verdict.headline(said, audit.labels, audit.settings["eps"]),
+            "verdicts": [one._asdict() for one in said],
+        }
         return save_card(audit, path, **told, may=verdict.may_conclude(audit), may_not=verdict.may_not_conclude(audit))
     if path.suffix not in pages.WRITERS:
         raise ValueError(f"the report's name is {path.name!r}; let it end in .html, .md or .json.")
@@ -48,7 +51,7 @@ def _found(audit: Audit) -> list[str]:
 def _parts(audit: Audit) -> Iterator[Part]:
     """The report, part by part."""
     yield Heading(2, "Verdict")
-    yield Said(verdict.headline(verdict.verdicts(audit), audit.labels))
+    yield Said(verdict.headline(verdict.verdicts(audit), audit.labels, audit.settings["eps"]))
     yield _found(audit)
     yield Heading(3, "What a reader of the maps may conclude")
     yield verdict.may_conclude(audit)

@@ -127,18 +127,18 @@ def share(hits: int, count: int) -> str:
     return f"{hits} of {count} images (95 % interval of such a share: {_ends(found)})"
 
 
-def headline(said: Sequence[Verdict], labels: Mapping[str, str]) -> str:
-    """The verdict on all explainers in a sentence or two; the gravest first.
+def headline(said: Sequence[Verdict], labels: Mapping[str, str], eps: float) -> str:
+    """The verdict on all explainers in a sentence or more; the gravest first.
 
     >>> from atexlib import judge
     >>> from atexlib.judge import verdict
-    >>> verdict.headline([judge.Verdict("lrp", verdict.STOOD, [])], {"lrp": "LRP"})
-    'LRP stood up to these attacks.'
+    >>> verdict.headline([judge.Verdict("lrp", verdict.STOOD, [])], {"lrp": "LRP"}, 2 / 255)
+    'At eps 2/255, LRP stood up to these attacks.'
     """
     order = (MAY_NOT, DOUBT, WEAK, FEW, CONSTANT, MOSTLY, STOOD)
     groups = {words: [labels[one.explainer] for one in said if one.words == words] for words in order}
-    told = [f"{_listed(names)} {words}." for words, names in groups.items() if names]
-    return " ".join(sentence[0].upper() + sentence[1:] for sentence in told)
+    told = "; ".join(f"{_listed(names)} {words}" for words, names in groups.items() if names)
+    return f"At eps {in_255(eps)}, {told}."
 
 
 def may_conclude(audit: Audit) -> list[str]:
