@@ -182,7 +182,7 @@ def test_likeness_is_that_of_the_measures_and_constant_maps_have_none():
     for i in range(4):
         assert found["spearman"][i].item() == pytest.approx(spearmanr(a[i].flatten(), b[i].flatten()).statistic)
     assert torch.equal(found["topk"][:4], maps.topk_intersection(X, X.flip(0), 5))
-    assert all(value[4].isnan() for value in found.values())
+    assert all(value[4].isnan() for name, value in found.items() if name != "ssim")
 
 
 def test_a_sibling_may_be_the_source_of_what_has_to_carry_over():

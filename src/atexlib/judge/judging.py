@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,16 @@ from ..explain.layers import resolved
 from ..explain.registry import Explainer, find, tried
 from ..maps.intervals import Interval, bootstrap
 from ..nets import running
+from . import plan
 from .likeness import MEASURES, seen
 from .sanity import FALLS, follows_differences, weaker_than_occlusion
-from .suite import ATTACKERS, FOLLOWS, NO_SLOPES, SLOPES, SUITES, TOP, Case, corners, shorter
+from .suite import ATTACKERS, FOLLOWS, NO_SLOPES, SLOPES, SUITES, TOP, Case, Suite, corners, shorter
 
 NOISE = "best of noise"
 BATCH = 64  # images whose maps are compared at once
 GAIN = 0.03  # of Spearman, from which on a difference between attacks is a flag
 FORMAT = "judgement, 1"
+LONG = 3  # seconds from which on it is said how long it will take
 DECIMALS = 4
 
 
@@ -206,6 +209,8 @@ def judge(
             generator = torch.Generator().manual_seed(0)
             cases[each] = Case(model, SUITES[suite], images, read, k, eps, *guides, sibling, generator)
             top[each] = k / entries
+        if progress:
+            _say_how_long(model, guides[0], cases, images, SUITES[suite])
         rounds = [(each, attacker) for each in cases for attacker in (NOISE, *ATTACKERS)]
         bar = tqdm(rounds, desc="judging", disable=not progress)
         for each, attacker in bar:
@@ -220,6 +225,17 @@ def judge(
         flags[each] += [*_doubts(case, target, values[each]), *_insane(case, target)]
     seconds = time.perf_counter() - began
     return Judgement(name or type(model).__name__, suite, eps, len(images), accuracy, top, values, flags, seconds)
+
+
+def _say_how_long(
+    model: nn.Module, guide: nn.Module | None, cases: Mapping[str, Case], images: Tensor, size: Suite
+) -> None:
+    """Say aloud how long the suite will take, if that is long: what is at chance early takes less."""
+    gradient_steps = (size.steps * size.starts + plan.LOOKS) * len(ATTACKERS)
+    readers = {name: (case.explainer, case.k) for name, case in cases.items()}
+    seconds = plan.estimate(model, guide, readers, images, gradient_steps)
+    if seconds > LONG:
+        tqdm.write(f"judging {', '.join(cases)} will take at most about {plan.spelt(seconds)}", file=sys.stderr)
 
 
 def _guides(model: nn.Module, x: Tensor) -> tuple[nn.Module | None, nn.Module | None]:

@@ -1,5 +1,7 @@
 """What an image changed in a map, by every measure, and whether the constraints hold: the judge's own look."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -12,10 +14,10 @@ MEASURES = ("spearman", "kendall", "topk", "lens_topk", "ssim")
 FLAT = 1e-5  # maps that span no more of their largest value than this count as constant
 
 
-def likeness(clean: Tensor, changed: Tensor, k: int) -> dict[str, Tensor]:
+def likeness(clean: Tensor, changed: Tensor, k: int, *, names: Sequence[str] = MEASURES) -> dict[str, Tensor]:
     """Each measure (B,) of two batches of maps (B, C, H, W), of their absolute values divided by the largest.
 
-    It is nan where one of the maps is constant, so that its entries have no order, and for SSIM where a map is smaller
+    What ranks entries is nan where one of the maps is constant, so that they have no order; SSIM where a map is smaller
     than its window.
 
     >>> import torch
@@ -25,16 +27,26 @@ def likeness(clean: Tensor, changed: Tensor, k: int) -> dict[str, Tensor]:
     [1.0, 1.0]
     """
     a, b = normalize(clean), normalize(changed)
-    small = min(a.shape[2:]) < alike.WINDOW
-    found = {
-        "spearman": alike.spearman(a, b),
-        "kendall": alike.kendall(a, b),
-        "topk": alike.topk_intersection(a, b, k),
-        "lens_topk": alike.lens_topk(a, b, k),
-        "ssim": a.new_full((len(a),), torch.nan) if small else alike.ssim(a, b, data_range=1.0),
-    }
     flat = is_constant(a) | is_constant(b)
-    return {name: value.masked_fill(flat.to(value.device), torch.nan) for name, value in found.items()}
+    found = {name: MEASURED[name](a, b, k) for name in names}
+    ranked = {
+        name: value.masked_fill(flat.to(value.device), torch.nan) for name, value in found.items() if name != "ssim"
+    }
+    return found | ranked
+
+
+def _ssim(a: Tensor, b: Tensor, _k: int) -> Tensor:
+    small = min(a.shape[2:]) < alike.WINDOW
+    return a.new_full((len(a),), torch.nan) if small else alike.ssim(a, b, data_range=1.0)
+
+
+MEASURED: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "spearman": lambda a, b, _k: alike.spearman(a, b),
+    "kendall": lambda a, b, _k: alike.kendall(a, b),
+    "topk": alike.topk_intersection,
+    "lens_topk": alike.lens_topk,
+    "ssim": _ssim,
+}
 
 
 def is_constant(maps: Tensor) -> Tensor:

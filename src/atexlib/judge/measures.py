@@ -7,13 +7,11 @@ from torch import Tensor, nn
 
 from ..attack.inputs import SEEN, Effort
 from ..explain.registry import Explainer
-from ..maps import alike
-from ..maps.shape import mass_on, normalize
+from ..maps.shape import mass_on
 from ..nets import running
 from .card import MEASURES
+from .likeness import likeness
 from .plan import Placing
-
-FLAT = 1e-5  # maps that span no more of their largest value than this count as constant
 
 
 def compared(
@@ -21,15 +19,10 @@ def compared(
 ) -> dict[str, Tensor]:
     """Maps of x and z, how alike they are and where, whether the prediction was kept and how far z lies from x."""
     clean, changed = explainer(model, x, target), explainer(model, z, target)
-    a, b = normalize(clean), normalize(changed)
-    flat = (_is_constant(a) | _is_constant(b)).cpu()
+    alike = likeness(clean, changed, k, names=MEASURES)
     logits, place = running.predict(model, z), placing.on(clean)
     return {
-        "spearman": alike.spearman(a, b).cpu().masked_fill(flat, torch.nan),
-        "topk": alike.topk_intersection(a, b, k).cpu().masked_fill(flat, torch.nan),
-        "ssim": alike.ssim(a, b, data_range=1.0)
-        if min(a.shape[2:]) >= alike.WINDOW
-        else a.new_full((len(a),), torch.nan),
+        **alike,
         "kept": logits.argmax(1) == target,
         "distance": (z - x).abs().amax((1, 2, 3)),
         "probability": running.of_class(logits.softmax(1), target),
@@ -39,12 +32,6 @@ def compared(
         "changed": z,
         "changed_map": changed,
     }
-
-
-def _is_constant(maps: Tensor) -> Tensor:
-    """True (B,) where the entries of maps in [0, 1] are equal but for rounding, so that their order means nothing."""
-    low, high = maps.flatten(1).aminmax(dim=1)
-    return high - low <= FLAT
 
 
 def worst(found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checks
+from ..attack.guides import smooth_guide
 from ..attack.objectives import Score, Targeted
 from ..explain.layers import resolved
 from ..explain.registry import Explainer, tried
-from ..nets import running, softplus
+from ..nets import running
 
 TOP = 16  # top-k looks at one in so many entries of a map
 PLACES = {  # how far down and how far right a square lies in what it leaves free
@@ -144,22 +145,7 @@ def spelt(seconds: float) -> str:
 def surrogate(model: nn.Module, x: Tensor, beta: float) -> tuple[nn.Module | None, list[str]]:
     """The softplus copy of a net with ReLUs, None for a net without any or without a copy; and notes."""
     try:
-        twin = softplus.with_softplus(model, beta)
+        twin = smooth_guide(model, x, beta=beta)
     except ValueError as error:
         return None, [f"The attacks followed the net's own gradients, which mislead if it holds ReLU units: {error}"]
-    if torch.equal(running.predict(twin, x), running.predict(model, x)) and _bends(model, x):
-        return None, []
-    return twin, [f"The attacks were guided by a softplus copy, beta {beta:g}."]
-
-
-def _bends(model: nn.Module, x: Tensor) -> bool:
-    """Whether a net can be differentiated twice; Hardsigmoid cannot, even where no image is near its kinks."""
-    z = x.detach().requires_grad_()
-    try:
-        with running.frozen(model), checks.derivatives():
-            slope = torch.autograd.grad(running.logits_of(model, z).sum(), z, create_graph=True)[0]
-            if slope.requires_grad:
-                torch.autograd.grad(slope.sum(), z, allow_unused=True)
-    except ValueError:
-        return False
-    return True
+    return twin, [f"The attacks were guided by a softplus copy, beta {beta:g}."] if twin is not None else []
