@@ -6,6 +6,7 @@ import re
 import sys
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
@@ -99,3 +100,18 @@ def test_pictures_that_weigh_too_much_are_refused(monkeypatch):
     monkeypatch.setattr(sys.modules[frames.__module__], "LIMIT", 1000)
     with pytest.raises(ValueError, match=r"6 pictures weigh \d{4,} bytes; draw fewer or smaller ones: 1000 at most"):
         made()
+
+
+def test_pictures_of_photographs_may_lose_a_little_and_weigh_less():
+    def photograph(seed):
+        figure, ax = plt.subplots(figsize=(2, 2))
+        rng = np.random.default_rng(seed)
+        ax.imshow(rng.random((60, 60, 3)))
+        return figure
+
+    named = {"alt": "Noise.", "caption": "Noise.", "controls": {"seed": [1, 2]}}
+    exact, light = (frames(draw=photograph, say=str, quality=quality, **named).pictures for quality in (None, 60))
+    for heavy, small in zip(exact, light, strict=True):
+        assert len(small) < len(heavy) / 2
+        a, b = (np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float) for data in (heavy, small))
+        assert 0 < np.abs(a - b).mean() < 20

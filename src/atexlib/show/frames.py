@@ -122,6 +122,7 @@ def frames(
     caption: str,
     start: Mapping[str, float | str] | None = None,
     dpi: int = 100,
+    quality: int | None = None,
 ) -> Frames:
     """Draw a figure for every combination of the controls' values.
 
@@ -142,6 +143,7 @@ def frames(
         caption: as under any figure.
         start: the values shown first, by name; the first of each where none is given.
         dpi: pixels an inch.
+        quality: of the pictures, from 0 to 100, where they show photographs; without loss if None.
 
     Raises:
         ValueError: a control without two values, more than two controls, a start that is no value, pictures that
@@ -158,7 +160,10 @@ def frames(
         if value not in controls[name]:
             raise ValueError(f"start is {value!r} for {name!r}; pass one of {list(controls[name])}.")
     combinations = list(itertools.product(*controls.values()))
-    pictures = [plotting.webp(draw(*values), dpi=dpi) for values in tqdm(combinations, desc="pictures", leave=False)]
+    pictures = [
+        plotting.webp(draw(*values), dpi=dpi, quality=quality)
+        for values in tqdm(combinations, desc="pictures", leave=False)
+    ]
     weight = sum(map(len, pictures))
     if weight > LIMIT:
         raise ValueError(f"{len(pictures)} pictures weigh {weight} bytes; draw fewer or smaller ones: {LIMIT} at most.")
