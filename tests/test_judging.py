@@ -8,6 +8,7 @@ from conftest import curved, seeded
 from scipy.stats import spearmanr
 from torch import nn
 
+from atexlib import __main__ as command_line
 from atexlib import attack, explain, judge, maps, nets
 from atexlib.judge import judging, sanity, suite
 from atexlib.judge.judging import NOISE
@@ -189,3 +190,32 @@ def test_a_sibling_may_be_the_source_of_what_has_to_carry_over():
     other = curved()
     found = judge.judge(NET, X, eps=EPS, sibling=other, suite="smoke", progress=False)
     assert "transfer" in found.values["gradient"]
+
+
+MINE = """
+from atexlib import nets
+
+make_net = lambda: nets.ConvNet(side=8, width=4, hidden=8)
+number = lambda: 3
+"""
+
+
+def test_a_net_from_a_file_is_judged_by_one_command(tmp_path, capsys):
+    file, card = tmp_path / "mine.py", tmp_path / "mine.json"
+    file.write_text(MINE)
+    options = ["--name", "mine", "--dataset", "digits", "--images", "4", "--suite", "smoke", "--card", str(card)]
+    command_line.main(["judge", f"{file}:make_net", *options])
+    said = capsys.readouterr().out
+    kept = judge.load_judgement(card)
+    assert kept.name == "mine"
+    assert repr(kept) in said
+    assert said.strip().endswith(str(card))
+
+
+@pytest.mark.parametrize(
+    "where", ["mine.py", "mine.txt:make_net", "gone.py:make_net", "mine.py:make", "mine.py:number"]
+)
+def test_what_makes_no_net_is_named(tmp_path, where):
+    (tmp_path / "mine.py").write_text(MINE)
+    with pytest.raises(ValueError, match=r"say FILE|no file|no function|it must return"):
+        judge.made_by(f"{tmp_path}/{where}" if ":" in where else where)

@@ -1,4 +1,4 @@
-"""`python -m atexlib`: make results without a notebook, list their kinds, say which are stale, walk the canaries."""
+"""`python -m atexlib`: make results, list their kinds, say which are stale, walk the canaries, judge a net."""
 
 import argparse
 import sys
@@ -26,6 +26,17 @@ def _parser(*, with_kinds: bool) -> argparse.ArgumentParser:
     watch.add_argument("kinds", nargs="*", metavar="KIND", help="all kinds if none is named")
     watch.add_argument("--write", action="store_true", help="record the numbers of today, after a line of history")
     watch.set_defaults(action=_canary)
+    judge = commands.add_parser("judge", help="a net of your own before the judge: a card, and what it says")
+    judge.add_argument("net", metavar="FILE.py:function", help="a file and the function in it that returns the net")
+    judge.add_argument("--name", required=True, help="what the net is called")
+    judge.add_argument("--dataset", default="fashion-mnist", help="whose test images are taken (fashion-mnist)")
+    judge.add_argument("--images", type=int, default=128, help="how many of them, the first ones (128)")
+    judge.add_argument("--eps", type=float, default=0.05, help="most that a pixel may change (0.05)")
+    judge.add_argument("--explainer", nargs="+", default=["gradient"], help="whose maps (gradient)")
+    judge.add_argument("--suite", default="v1", help="the version of the suite (v1); smoke shows that all runs")
+    judge.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
+    judge.add_argument("--card", help="where the card goes (NAME.json)")
+    judge.set_defaults(action=_judge)
     return parser
 
 
@@ -91,6 +102,26 @@ def _run_all(options: argparse.Namespace) -> None:
     for name, reason in found.failed.items():
         print(f"failed: {name}: {reason}")
     print(f"{len(found.made)} results made, {len(found.failed)} failed, {len(found.left)} left for the next run")
+
+
+def _judge(options: argparse.Namespace) -> None:
+    from . import checks, judge
+    from .data import DATASETS, load
+    from .experiments.engine.results import devices
+
+    checks.one_of("--dataset", options.dataset, DATASETS)
+    checks.count("--images", options.images, low=2)
+    net = judge.made_by(options.net).to(devices(options.device))
+    images = load(options.dataset, "test")
+    some = slice(0, options.images)
+    labels = images.labels[some]
+    keys = {"eps": options.eps, "explainers": options.explainer, "suite": options.suite, "name": options.name}
+    found = judge.judge(net, images.images[some], labels, **keys)
+    path = found.save(options.card or f"{options.name}.json")
+    print(found.table.to_string(), found, sep="\n")
+    for explainer, flags in found.flags.items():
+        print(*(f"flag, {explainer}: {flag}" for flag in flags), sep="\n")
+    print(path)
 
 
 def _list(_options: argparse.Namespace) -> None:

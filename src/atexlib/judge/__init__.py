@@ -11,6 +11,7 @@ from .card import Audit, Subject, load_card, save_card
 from .faithfulness import area, blurred_gradient, deletion, insertion
 from .judging import Judgement, judge, load_judgement
 from .likeness import likeness
+from .outsider import made_by
 from .stability import Stability, average_case, max_min, min_max
 from .suite import SUITES
 from .verdict import Verdict, verdicts
@@ -32,6 +33,7 @@ __all__ = [
     "likeness",
     "load_card",
     "load_judgement",
+    "made_by",
     "max_min",
     "min_max",
     "save_card",
