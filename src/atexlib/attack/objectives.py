@@ -245,7 +245,7 @@ def _soft_ranks(maps: Tensor) -> Tensor:
     """Centred soft ranks (B, N) of the absolute values of maps (B, C, H, W)."""
     sizes = maps.abs().flatten(1)
     places = torch.linspace(0, sizes.shape[1] - 1, min(KNOTS, sizes.shape[1]), device=sizes.device).round().long()
-    knots = sizes.detach().sort(1).values[:, places]
+    knots = sizes.sort(1).values[:, places]
     ends = torch.cat([knots[:, :1], knots, knots[:, -1:]], 1)
     gaps = (ends[:, 2:] - ends[:, :-2]) / 2
     gaps = gaps.clamp_min(torch.finfo(gaps.dtype).eps * knots[:, -1:].clamp_min(torch.finfo(gaps.dtype).tiny))
