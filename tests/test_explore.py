@@ -149,7 +149,7 @@ def test_a_walk_keeps_the_logit_and_turns_the_arrow(maths):
     found = maths.evaluate("""() => {
         const {data, walk, forward, gradient, angle} = atexExplore, net = data.nets[2];
         const look = (place) => gradient(net, 4, place);
-        let point = [0.5, 0.25];
+        let point = [0.85, -0.1];
         const [logit, arrow] = [forward(net, 4, point).logits[1], look(point)];
         for (let step = 0; step < 50; step++) point = walk(net, 4, point, 0.02);
         return {logit, after: forward(net, 4, point).logits[1], turn: angle(arrow, look(point)), point};
@@ -278,19 +278,18 @@ def test_the_toy_by_keyboard(opened):
     assert page.text_content("#toy-beta-value") == page.get_attribute("#toy-beta", "aria-valuetext") == "ReLU"
     assert dots(page, "toy-plane") != first
     page.keyboard.press("Home")
-    said(page, "Beta 0.5,")
     page.focus("#toy-depth")
     page.keyboard.press("ArrowDown")
     said(page, "Beta 0.5, 3 hidden layers")
     page.focus("#toy-again")
     page.keyboard.press("Enter")
-    said(page, "Beta 8, 2 hidden layers", "(0.50, 0.25)")
+    said(page, "Beta 8, 2 hidden layers", "(0.85, −0.10)")
     assert dots(page, "toy-plane") == first
     page.focus("#toy-probe")
     for key in ("ArrowRight", "ArrowRight", "ArrowUp", "Shift+ArrowLeft"):
         page.keyboard.press(key)
-    assert said(page, "(0.40, 0.30)").startswith("At the probe")
-    assert "(0.40, 0.30)" in page.get_attribute("#toy-probe", "aria-label")
+    assert said(page, "(0.75, −0.05)").startswith("At the probe")
+    assert "(0.75, −0.05)" in page.get_attribute("#toy-probe", "aria-label")
     page.focus("#toy-left")
     for _ in range(4):
         page.keyboard.press("Enter")
@@ -301,7 +300,7 @@ def test_the_toy_by_keyboard(opened):
     assert dots(page, "toy-plane") != before
 
 
-def test_the_probe_is_dragged_and_brought(opened):
+def test_the_probe_is_dragged_and_brought_and_a_walk_ends_at_the_rim(opened):
     page = opened("explore_toy", "Beta 8")
     page.locator("#toy-plane").scroll_into_view_if_needed()
     box, probe = page.locator("#toy-plane").bounding_box(), page.locator("#toy-probe").bounding_box()
@@ -309,16 +308,24 @@ def test_the_probe_is_dragged_and_brought(opened):
     page.mouse.down()
     page.mouse.move(probe["x"] + 4 + box["width"] / 4.2, probe["y"] + 4, steps=3)  # one unit of the plane
     page.mouse.up()
-    said(page, "(1.50, 0.25)")
+    said(page, "(1.85, −0.10)")
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     x, y = re.search(r"\((.*?), (.*?)\)", said(page, "(0.5")).groups()
     assert (float(x), float(y)) == pytest.approx((0.5, 0.375), abs=0.02)
-
-
-def test_a_walk_ends_at_the_rim(opened):
-    page = opened("explore_toy", "Beta 8")
     page.evaluate("for (let press = 0; press < 60; press++) document.getElementById('toy-left').click()")
     said(page, "leads no further")
+
+
+def test_a_finger_brings_the_probe_and_may_still_scroll(context, site):
+    with context.browser.new_context(viewport=PHONE, has_touch=True) as phone, phone.new_page() as page:
+        complaints = visit(page, (site / "book" / "explore_toy.html").as_uri())
+        page.locator("#toy-plane").scroll_into_view_if_needed()
+        box = page.locator("#toy-plane").bounding_box()
+        page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        said(page, "At the probe (0.5")
+        touch = "id => getComputedStyle(document.getElementById(id)).touchAction"
+        assert [page.evaluate(touch, name) for name in ("toy-plane", "toy-probe")] == ["auto", "none"]
+        assert complaints == []
 
 
 def test_the_blob_by_keyboard(opened):
@@ -326,7 +333,7 @@ def test_the_blob_by_keyboard(opened):
     first = dots(page, "measures-copy")
     page.focus("#measures-blob")
     page.keyboard.press("ArrowRight")
-    told = said(page, "The blob is 1 pixel to the right.", "Lowest is top 50 shared", "highest LENS top 50")
+    told = said(page, "The blob is 1 pixel to the right.", "Lowest: top 50 shared with 0.46. Highest: LENS top 50")
     assert page.text_content("#measures-topk") in told
     assert dots(page, "measures-copy") != first == dots(page, "measures-clean")
     for _ in range(2):
@@ -334,10 +341,9 @@ def test_the_blob_by_keyboard(opened):
     said(page, "1 pixel to the right and 2 pixels down")
     page.focus("#measures-strength")
     page.keyboard.press("Home")
-    said(page, "with 0.0 times its strength")
     page.focus("#measures-zeros")
     page.keyboard.press("End")
-    said(page, "706 of the 784 entries")
+    said(page, "with 0.0 times its strength", "706 of the 784 entries")
     page.focus("#measures-noise")
     page.keyboard.press("ArrowDown")
     page.focus("#measures-copies")

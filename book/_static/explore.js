@@ -252,11 +252,16 @@ window.atexExplore = (() => {
       button.setPointerCapture(event.pointerId);
     });
     picture.addEventListener("pointerdown", (event) => {
-      if (button.hidden) return;
+      if (button.hidden || event.pointerType === "touch") return;
       event.preventDefault();
       held = [0, 0];
       button.setPointerCapture(event.pointerId);
       button.focus({ preventScroll: true });
+      follow(event);
+    });
+    picture.addEventListener("click", (event) => { // a finger: one that scrolls the page does not click
+      if (button.hidden || event.pointerType !== "touch") return;
+      held = [0, 0];
       follow(event);
     });
   }
@@ -266,7 +271,7 @@ window.atexExplore = (() => {
     let timer = 0;
     return (words) => {
       clearTimeout(timer);
-      timer = setTimeout(() => (region.textContent = words), 250);
+      timer = setTimeout(() => (region.textContent = words), 150);
     };
   }
 

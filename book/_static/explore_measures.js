@@ -45,9 +45,11 @@
     const ties = zeros ? ` ${zeros} of the ${PIXELS} entries of the clean map are zero.` : "";
     const order = FOUR.slice().sort((a, b) => found[a] - found[b]), [low, high] = [order[0], order.at(-1)];
     const apart = found[high] - found[low];
-    const verdict = apart < 0.005 ? ` All four measures say ${number(found[low])}.`
-      : ` Lowest is ${NAMES[low]} with ${number(found[low])}, highest ${NAMES[high]} with ${number(found[high])}: `
-        + `the verdicts lie ${number(apart)} apart.`;
+    const alike = (name) => order.filter((other) => number(found[other]) === number(found[name]));
+    const together = (names) => names.map((name) => NAMES[name]).join(names.length > 2 ? ", " : " and ");
+    const verdict = number(apart) === "0.00" ? ` All four measures say ${number(found[low])}.`
+      : ` Lowest: ${together(alike(low))} with ${number(found[low])}. Highest: ${together(alike(high))} with `
+        + `${number(found[high])}. The verdicts lie ${number(apart)} apart.`;
     const wrong = Math.abs(found.ordinal - found.spearman) < 0.05 ? ""
       : ` With ordinal ranks Spearman would say ${number(found.ordinal)}, and not ${number(found.spearman)}.`;
     return `${what}${ties}${verdict}${wrong}`;
@@ -66,6 +68,7 @@
     }
     const handle = find("blob"), [top, left] = [BLOBS[0].row + state.row, BLOBS[0].column + state.column];
     handle.hidden = state.copy === "shuffled";
+    find("caption").textContent = handle.hidden ? "the copy, shuffled" : "the copy: drag the frame";
     handle.style.top = `${(100 * (top + 0.5)) / SIDE}%`;
     handle.style.left = `${(100 * (left + 0.5)) / SIDE}%`;
     handle.style.width = handle.style.height = `${(100 * FRAME) / SIDE}%`;

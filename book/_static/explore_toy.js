@@ -9,7 +9,7 @@
   const COLUMNS = 84, ROWS = 63; // where the net is asked; between these places the colours are blended
   const WIDE = 840, HIGH_PIXELS = 630, LEVELS = 10; // bands from zero to the largest logit
   const RELU = 25; // the last place of the slider
-  const HOME = [0.5, 0.25], PART = 0.02, PARTS = 5; // a walk takes five short steps
+  const HOME = [0.85, -0.1], PART = 0.02, PARTS = 5; // a walk takes five short steps
   const state = { depth: 2, slider: 12, probe: HOME };
   let way = null; // a walk: its points, and the arrow at its start
   let seen = null; // what is drawn of one net and one beta, computed once
