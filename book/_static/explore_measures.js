@@ -46,7 +46,7 @@
     const order = FOUR.slice().sort((a, b) => found[a] - found[b]), [low, high] = [order[0], order.at(-1)];
     const apart = found[high] - found[low];
     const alike = (name) => order.filter((other) => number(found[other]) === number(found[name]));
-    const together = (names) => names.map((name) => NAMES[name]).join(names.length > 2 ? ", " : " and ");
+    const together = (names) => names.map((name) => NAMES[name]).join(", ").replace(/, ([^,]*)$/, " and $1");
     const verdict = number(apart) === "0.00" ? ` All four measures say ${number(found[low])}.`
       : ` Lowest: ${together(alike(low))} with ${number(found[low])}. Highest: ${together(alike(high))} with `
         + `${number(found[high])}. The verdicts lie ${number(apart)} apart.`;
