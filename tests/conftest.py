@@ -10,6 +10,19 @@ from torchvision.models import vgg
 from atexlib import attack, data, explain, nets
 
 
+@pytest.fixture(scope="session")
+def context():
+    """The one browser of all files that need one: Playwright runs once in a process."""
+    from playwright.sync_api import sync_playwright  # here, as most files need neither
+    from test_browser import ARGS, AXE, CHROMIUM, PHONE
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        context = browser.new_context(viewport=PHONE, color_scheme="light")
+        context.add_init_script(f"{AXE}; localStorage.clear()")  # the theme of the page before is forgotten
+        yield context
+
+
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 

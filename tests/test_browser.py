@@ -16,7 +16,6 @@ import axe_playwright_python
 import pytest
 from PIL import Image, ImageStat
 from playwright.sync_api import TimeoutError as Timeout
-from playwright.sync_api import sync_playwright
 from test_book import BOOK, PAGES, ROOT, needs_book
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
@@ -26,15 +25,6 @@ ARGS = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in QUIE
 AXE = ROOT.joinpath(axe_playwright_python.__path__[0], "axe.min.js").read_text(encoding="utf-8")
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 NAMES = [path.relative_to(BOOK).as_posix() for path in PAGES if path != BOOK / "index.html"]
-
-
-@pytest.fixture(scope="session")
-def context():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        context = browser.new_context(viewport=PHONE, color_scheme="light")
-        context.add_init_script(f"{AXE}; localStorage.clear()")  # the theme of the page before is forgotten
-        yield context
 
 
 @pytest.fixture

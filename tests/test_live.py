@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import seeded
 from scipy.stats import spearmanr
-from test_browser import DESK, PHONE, ROOT, check_access, check_width, context, visit  # noqa: F401
+from test_browser import DESK, PHONE, ROOT, check_access, check_width, visit
 
 from atexlib import attack, checks, data, experiments, explain, maps
 from atexlib.attack.inputs import prediction_violation
@@ -48,7 +48,7 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def maths(context, site):  # noqa: F811
+def maths(context, site):
     with context.new_page() as page:
         page.goto((site / "book" / "maths.html").as_uri())
         yield page
@@ -315,7 +315,7 @@ def test_the_ten_images_are_those_of_the_data_set(maths, monkeypatch):
 
 
 @pytest.fixture
-def page(context, site):  # noqa: F811
+def page(context, site):
     """The page on a disk, with its first net loaded and its map drawn."""
     with context.new_page() as page:
         page.complaints = visit(page, (site / "book" / "live.html").as_uri())
@@ -427,7 +427,7 @@ def test_a_drawing_by_mouse(page):
     assert set(shades(page)) == {0}
 
 
-def test_a_drawing_by_finger_on_a_phone_that_wants_no_motion(context, site):  # noqa: F811
+def test_a_drawing_by_finger_on_a_phone_that_wants_no_motion(context, site):
     options = {"viewport": PHONE, "has_touch": True, "reduced_motion": "reduce"}
     with context.browser.new_context(**options) as phone, phone.new_page() as page:
         complaints = visit(page, (site / "book" / "live.html").as_uri())

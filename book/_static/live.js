@@ -386,6 +386,9 @@ window.atexLive = (() => {
     return found(run);
   }
 
-  const maths = { poolPlaces, softplus, forward, project, look, softmax, argmax, absolute, spearman, topkIntersection };
-  return { attack, nets, images, list, keep, load, begin, advance, done, found, maths, SIDE, SQUARE, K };
+  const maths = {
+    poolPlaces, softplus, forward, project, look, softmax, argmax, absolute, correlation, spearman, topkMask,
+    topkIntersection,
+  };
+  return { attack, nets, images, bytesOf, list, keep, load, begin, advance, done, found, maths, SIDE, SQUARE, K };
 })();
