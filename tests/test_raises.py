@@ -78,12 +78,10 @@ add(judge.max_min, judge.min_max, **ONE, eps=0.1, steps=1)
 add(judge.deletion, judge.insertion, **ONE, maps=X, steps=4)
 add(judge.audit, model=NET, images=X, labels=Y)
 add(judge.judge, model=NET, images=X, labels=Y, suite="smoke")
-add(judge.likeness, clean=X, changed=X, k=4)
 add(judge.made_by, where="mine.py:make_net")
 add(judge.load_judgement, path="card.json")
 add(attack.random_search, **ONE, objective=attack.Distance(), eps=0.1, queries=1)
 add(attack.universal, **ONE, objective=attack.Distance(), eps=0.1, steps=1)
-add(attack.smooth_guide, **ONE)
 add(attack.blunt_guide, model=NET)
 add(judge.load_card, path="nowhere.json")
 add(maps.spearman, maps.kendall, maps.ssim, a=X, b=X)
@@ -97,6 +95,7 @@ add(nets.fit, **EXAMPLES, epochs=1)
 add(nets.ConvNet)
 add(nets.with_beta, nets.with_softplus, model=NET, beta=10)
 add(nets.with_pooling, model=NET, pooling="average")
+add(nets.Centred, model=NET)
 add(nets.SmoothMaxPool2d, kernel_size=2, beta=1.0)
 add(nets.small, name="vgg19")
 add(nets.efficientnet_lite0)
@@ -118,17 +117,18 @@ add(chapters.begin_real, preset="smoke", device="cpu", seed=0)
 add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
     "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled",
-    "Frames", "ImageSet", "Interval", "Kind", "Manipulation", "Photograph", "Place", "Preset", "Reading", "Slopes",
+    "Frames", "ImageSet", "Interval", "Judgement", "Kind", "Manipulation", "Photograph", "Place", "Preset", "RankDistance", "Reading",
+    "Slopes",
     "SoftplusReLU6", "Stability", "Subject", "Targeted", "Traits", "Verdict", "area", "available", "dataset",
     "defense", "described", "distillation", "ensure", "evaluating", "explainer", "foot", "frames", "frozen", "gallery",
     "grid", "kind", "margin", "objective", "of_class", "of_rows", "remove_component", "run_all", "run_or_load",
-    "save_card", "slopes", "status", "style", "topk_mask", "verdicts", "webp",
+    "likeness", "save_card", "slopes", "smooth_guide", "status", "style", "topk_mask", "verdicts", "webp",
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
     ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
-    ("show", "over"), ("begin_real", "folder"), ("load_card", "path"), ("load_judgement", "path"),
+    ("show", "over"), ("begin_real", "folder"), ("load_card", "path"), ("load_judgement", "path"), ("made_by", "where"),
     ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip

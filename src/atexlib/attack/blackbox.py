@@ -11,10 +11,10 @@ from .. import checks
 from ..explain.layers import resolved
 from ..explain.registry import Explainer, find
 from ..nets.running import check_steady, frozen, logits_of, plain
-from .ascent import MOMENTUM, SLACK, check_effort
+from .ascent import MOMENTUM, SLACK
 from .ball import Ball
 from .inputs import prediction_violation
-from .objectives import Objective
+from .objectives import Objective, check_objective
 
 LARGEST = 0.5  # side of the first windows, as a share of the image's side
 LEAD = 0.05  # of the largest logit that a shift for all images leaves to each label while it is sought
@@ -65,7 +65,9 @@ def random_search(
     checks.interval("bounds", bounds)
     checks.batch("x", x, bounds=bounds)
     checks.fine("x", x)
-    check_effort(eps=eps, norm="linf", steps=queries, starts=1)
+    checks.number("eps", eps)
+    checks.count("queries", queries)
+    check_objective(objective)
     generator = checks.generator(generator)
     model, explainer = plain(model), find(explainer)
     check_steady(model, x)
@@ -161,7 +163,9 @@ def universal(
     checks.interval("bounds", bounds)
     checks.batch("x", x, bounds=bounds)
     checks.fine("x", x)
-    check_effort(eps=eps, norm="linf", steps=steps, starts=1)
+    checks.number("eps", eps)
+    checks.count("steps", steps)
+    check_objective(objective)
     generator = checks.generator(generator)
     model, explainer = plain(model), find(explainer)
     guide = model if surrogate is None else plain(surrogate, name="surrogate")

@@ -17,7 +17,7 @@ from ..nets.running import check_steady, frozen, logits_of, of_class, plain
 from .ascent import ascend, check_effort
 from .ball import Ball
 from .kinks import no_step
-from .objectives import Objective, of_rows
+from .objectives import Objective, check_objective, of_rows
 
 NEAR = 0.5  # of a tolerance, from where on a step heeds it
 SEEN = 0.9  # of a map's change that slopes should account for; less is said
@@ -187,8 +187,7 @@ def manipulate(
         checks.count("batch_size", batch_size)
     model = plain(model)
     surrogate = None if surrogate is None else plain(surrogate, name="surrogate")
-    if not callable(objective) or isinstance(objective, type):
-        raise ValueError(f"objective is {objective!r}; pass an instance, for example Untargeted(k=50).")
+    check_objective(objective)
     generator = checks.generator(generator)
     search: dict[str, Any] = {
         "steps": steps,

@@ -45,6 +45,12 @@ def objective(name: str, *, default: Default) -> Callable[[type], type]:
     return enter
 
 
+def check_objective(chosen: Objective) -> None:
+    """Raise unless this is the instance of an objective, or a function of one's own."""
+    if not callable(chosen) or isinstance(chosen, type):
+        raise ValueError(f"objective is {chosen!r}; pass an instance, for example Untargeted(k=50).")
+
+
 def available() -> tuple[str, ...]:
     """The names of all objectives.
 
