@@ -143,8 +143,7 @@ def _scene(model: str, place: Place) -> tuple[fooling.Scene, dict[str, Any]]:
             f"{folder / 'train'} has {len(names)} class folders, but {model} knows {many} classes; make a folder for "
             "each, named so that their order by name is that of the net. One may be empty."
         )
-    parts, told = place.keep(("pictures", folder), lambda: _pictures(folder, names, place))
-    train, watched, judged = ((images.to(place.device), labels.to(place.device)) for images, labels in parts)
+    (train, watched, judged), told = place.keep(("pictures", folder), lambda: _pictures(folder, names, place))
     return fooling.Scene(net, train, train, watched, watched, watched, judged, judged), told
 
 
@@ -197,8 +196,8 @@ def _pictures(
     told: dict[str, int | str] = {name: len(files) for name, files in parts.items()}
     square, read = to_square(SIDE), []
     for name, files in parts.items():
-        shown = tqdm(files, desc=f"reading {name}", disable=not place.progress)
-        read.append(
-            (torch.stack([square(read_picture(str(p))) for p, _ in shown]), torch.tensor([y for _, y in files]))
-        )
+        images = torch.empty(len(files), 3, SIDE, SIDE)  # filled one by one: at full size two copies are many gigabytes
+        for row, (path, _) in zip(images, tqdm(files, f"reading {name}", disable=not place.progress), strict=True):
+            row.copy_(square(read_picture(str(path))))
+        read.append((images.to(place.device), torch.tensor([label for _, label in files], device=place.device)))
     return read, {**told, "fingerprint": digest}
