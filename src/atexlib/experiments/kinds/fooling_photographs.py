@@ -36,14 +36,8 @@ MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images tha
 LOSSES = tuple(name for name in ALL_LOSSES if name != "active")  # that one wants pictures which hold two classes
 # Learning rate and weight of each loss, in the order of LOSSES, from the authors' code.
 POINTS: dict[str, dict[str, Sequence[tuple[float, float]]]] = {
-    "vgg19": {
-        "lrp": ((1e-6, 1.0), (5e-7, 1.0), (2e-6, 0.25)),
-        "grad_cam": ((1e-6, 1.0), (3e-7, 0.4), (1e-6, 0.25)),
-    },
-    "resnet50": {
-        "lrp": ((2e-6, 2.0), (1e-6, 1.0), (5e-7, 0.25)),
-        "grad_cam": ((2e-6, 2.0), (3e-6, 6.0), (2e-6, 0.25)),
-    },
+    "vgg19": {"lrp": ((1e-6, 1.0), (5e-7, 1.0), (2e-6, 0.25)), "grad_cam": ((1e-6, 1.0), (3e-7, 0.4), (1e-6, 0.25))},
+    "resnet50": {"lrp": ((2e-6, 2.0), (1e-6, 1.0), (5e-7, 0.25)), "grad_cam": ((2e-6, 2.0), (3e-6, 6.0), (2e-6, 0.25))},
     "densenet121": {
         "lrp": ((1e-6, 4.0), (4e-7, 1.5), (6e-7, 0.5)),
         "grad_cam": ((2e-6, 2.0), (3e-7, 4.0), (1e-7, 1.0)),
