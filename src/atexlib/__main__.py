@@ -154,7 +154,7 @@ def _canary(options: argparse.Namespace) -> None:
 
     for name in options.kinds:
         checks.one_of("kind", name, KINDS)
-    names = options.kinds or list(KINDS)
+    names = options.kinds or [name for name, kind in KINDS.items() if kind.canary]
     if options.write:
         canary.write(names)
         return

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.util
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
@@ -38,10 +39,10 @@ DIGEST = "394ee12b1c75bcb2160e9813bf4829cd6def297e1886d0aaf9efe3d34e5856d4"  # S
 class Normalization(nn.BatchNorm2d):
     """The image less its fixed centre, by its fixed scale, in train mode too: a norm, so that LRP passes by it."""
 
-    def __init__(self) -> None:
+    def __init__(self, center: Sequence[float] = (CENTER,) * 3, scale: Sequence[float] = (SCALE,) * 3) -> None:
         super().__init__(3, eps=0.0, affine=False)
-        self.running_mean: Tensor = torch.full((3,), CENTER)
-        self.running_var: Tensor = torch.full((3,), SCALE**2)
+        self.running_mean: Tensor = torch.tensor(center)
+        self.running_var: Tensor = torch.tensor([one**2 for one in scale])
 
     def train(self, _mode: bool = True) -> "Normalization":
         """Stay in eval mode."""

@@ -46,7 +46,7 @@ class Kind:
     sizes: tuple[str, ...]
     """The sizes of a preset that it uses."""
     canary: tuple[Spec, ...]
-    """Specs without a preset that together walk every branch of `make`."""
+    """Specs without a preset that together walk every branch of `make`; none where no results are committed."""
     build: Callable[[Spec], nn.Module] | None = None
     """A net of the right shape, into which weights are read; None for a kind of cards."""
     varies: frozenset[str] = field(default_factory=frozenset)

@@ -1,6 +1,20 @@
 """The kinds of result, one file a subject; importing this enters them all in the register."""
 
-from . import centred, costs, definitions, efficacy, fooling, prices, repair, smoothness, speed, tables, variants, worst
+from . import (
+    centred,
+    costs,
+    definitions,
+    efficacy,
+    fooling,
+    fooling_photographs,
+    prices,
+    repair,
+    smoothness,
+    speed,
+    tables,
+    variants,
+    worst,
+)
 
 __all__ = [
     "centred",
@@ -8,6 +22,7 @@ __all__ = [
     "definitions",
     "efficacy",
     "fooling",
+    "fooling_photographs",
     "prices",
     "repair",
     "smoothness",

@@ -115,11 +115,11 @@ def fooling(spec: Spec, place: Place) -> Metrics:
         honest, trained_on = _references(place, model, other, lr=trials[best]["lr"], wide=wide)
         after = shown_maps(nets[best], *_first(scene.judged, TRANSFERRED), **where_read(model, other, wide=wide))
         for prefix, maps in {"": after, "control ": trained_on}.items():
-            transfer |= {f"{prefix}{name} by {other}": v for name, v in _judged(honest, maps, loss).items()}
+            transfer |= {f"{prefix}{name} by {other}": v for name, v in measures(honest, maps, loss).items()}
     return {
         "trials": trials,
         "chosen": best,
-        **_outcome(scene, nets[best], loss, where),
+        **outcome(scene, nets[best], loss, where),
         "seen": _seen(scene, nets[best], loss, where),
         **transfer,
     }
@@ -152,11 +152,11 @@ def fooling_variant(spec: Spec, place: Place) -> Metrics:
     trials, nets = _sweep(scene, loss, where, size=size, place=place)
     best = _best(trials)
     before, after = (shown_maps(net, *scene.judged, **usual) for net in (scene.model, nets[best]))
-    usually = _judged(before, after, loss)
+    usually = measures(before, after, loss)
     return {
         "trials": trials,
         "chosen": best,
-        **_outcome(scene, nets[best], loss, where),
+        **outcome(scene, nets[best], loss, where),
         "seen": _seen(scene, nets[best], loss, where),
         **{f"{name} where the grid reads": values for name, values in usually.items()},
     }
@@ -179,8 +179,8 @@ def fooling_point(spec: Spec, place: Place) -> Metrics:
     loss, wide = spec["loss"], spec["loss"] == "active"
     scene, size = scene_of(place, spec["model"], wide=wide), replace(place.size, fool_steps=spec["steps"])
     where = where_read(spec["model"], spec["explainer"], wide=wide)
-    fooled = _fool(scene, size=size, place=place, loss=loss, weight=spec["weight"], lr=spec["lr"], **where)
-    return {"curve": fooled.history, "stopped": fooled.stopped, **_outcome(scene, fooled.model, loss, where)}
+    fooled = fool_scene(scene, size=size, place=place, loss=loss, weight=spec["weight"], lr=spec["lr"], **where)
+    return {"curve": fooled.history, "stopped": fooled.stopped, **outcome(scene, fooled.model, loss, where)}
 
 
 def _sweep(
@@ -191,7 +191,7 @@ def _sweep(
     trials: list[dict[str, Any]] = []
     nets: list[nn.Module] = []
     for lr, weight in POINTS[loss]:
-        fooled = _fool(scene, size=size, place=place, loss=loss, weight=weight, lr=lr, **where)
+        fooled = fool_scene(scene, size=size, place=place, loss=loss, weight=weight, lr=lr, **where)
         found = success(scene.model, fooled.model, *scene.chosen_by, loss=loss, **where)
         rate = found["success"].double().mean().item()
         lost = before - accuracy(fooled.model, *scene.validated)
@@ -222,7 +222,10 @@ def _meets_bar(trial: Mapping[str, float]) -> bool:
     return trial["success"] >= BAR and trial["accuracy lost"] <= BOUND
 
 
-def _fool(scene: Scene, *, size: Preset, place: Place, **options: Any) -> Fooled:
+def fool_scene(
+    scene: Scene, *, size: Preset, place: Place, batch: int = BATCH, fool_batch: int = FOOL_BATCH, **options: Any
+) -> Fooled:
+    """Fool the net of a scene for a preset's steps; options as those of `attack.fool`."""
     return fool(
         scene.model,
         scene.train,
@@ -232,8 +235,8 @@ def _fool(scene: Scene, *, size: Preset, place: Place, **options: Any) -> Fooled
         min_accuracy=max(0.0, accuracy(scene.model, *scene.watched) - RUINED),
         steps=size.fool_steps,
         look_every=max(1, size.fool_steps // LOOKS),
-        batch_size=BATCH,
-        fool_batch_size=FOOL_BATCH,
+        batch_size=batch,
+        fool_batch_size=fool_batch,
         device=place.device,
         generator=place.generator(),
         progress=place.progress,
@@ -250,10 +253,10 @@ def _references(place: Place, model: str, explainer: str, *, lr: float, wide: bo
 
     def control() -> nn.Module:
         """The net after as many steps of the same training with the same learning rate, without a lie."""
-        honest = {"loss": "location", "explainer": "gradient", "weight": 0.0, "lr": lr}
+        honest: dict[str, Any] = {"loss": "location", "explainer": "gradient", "weight": 0.0, "lr": lr}
         scene = scene_of(place, model, wide=wide)
         return place.keep(
-            ("control", model, wide, lr), lambda: _fool(scene, size=place.size, place=place, **honest).model
+            ("control", model, wide, lr), lambda: fool_scene(scene, size=place.size, place=place, **honest).model
         )
 
     return place.keep(("references", model, explainer, lr, wide), make)
@@ -279,20 +282,21 @@ def where_read(model: str, explainer: str, *, wide: bool) -> dict[str, Any]:
 def _seen(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, Any]) -> dict[str, Any]:
     few = _first(scene.fool_set, TRANSFERRED)
     before, after = (shown_maps(net, *few, **where) for net in (scene.model, fooled))
-    return _judged(before, after, loss)["success"]
+    return measures(before, after, loss)["success"]
 
 
-def _outcome(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, Any]) -> dict[str, Any]:
+def outcome(scene: Scene, fooled: nn.Module, loss: str, where: Mapping[str, Any]) -> dict[str, Any]:
     """What every kind of cell holds: accuracies, measures image by image, and the first maps before and after."""
     before, after = (shown_maps(net, *scene.judged, **where) for net in (scene.model, fooled))
     return {
         **_accuracies(scene, fooled, wide=loss == "active"),
-        **_judged(before, after, loss),
+        **measures(before, after, loss),
         "maps": {"before": _packed(before[:SHOWN]), "after": _packed(after[:SHOWN])},
     }
 
 
-def _judged(before: Tensor, after: Tensor, loss: str) -> dict[str, Any]:
+def measures(before: Tensor, after: Tensor, loss: str) -> dict[str, Any]:
+    """What `attack.judged` says of heat maps before and after, as a card holds it."""
     found = judged(before, after, loss=loss)
     return {name.replace("_", " "): summary(plain(values)) for name, values in found.items()}
 
