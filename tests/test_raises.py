@@ -116,13 +116,13 @@ add(chapters.begin, chapters.challenge, **SMALL, device="cpu", seed=0)
 add(chapters.begin_real, preset="smoke", device="cpu", seed=0)
 add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
 FREE = {  # what trusts its caller, or has nothing to check
-    "Audit", "Ball", "CenterMass", "Column", "Dataset", "Defense", "Distance", "Effort", "Fitted", "Fooled",
-    "Frames", "ImageSet", "Interval", "Judgement", "Kind", "Manipulation", "Photograph", "Place", "Preset", "RankDistance", "Reading",
-    "Slopes",
-    "SoftplusReLU6", "Stability", "Subject", "Targeted", "Traits", "Verdict", "area", "available", "dataset",
-    "defense", "described", "distillation", "ensure", "evaluating", "explainer", "foot", "frames", "frozen", "gallery",
-    "grid", "kind", "margin", "objective", "of_class", "of_rows", "remove_component", "run_all", "run_or_load",
-    "likeness", "save_card", "slopes", "smooth_guide", "status", "style", "topk_mask", "verdicts", "webp",
+    "area", "Audit", "available", "Ball", "CenterMass", "Column", "Dataset", "dataset", "Defense", "defense",
+    "described", "Distance", "distillation", "Effort", "ensure", "evaluating", "explainer", "Fitted", "Fooled",
+    "foot", "Frames", "frames", "frozen", "gallery", "grid", "ImageSet", "Interval", "Judgement", "Kind", "kind",
+    "likeness", "Manipulation", "margin", "objective", "of_class", "of_rows", "Photograph", "Place", "Preset",
+    "RankDistance", "Reading", "remove_component", "run_all", "run_or_load", "save_card", "Slopes", "slopes",
+    "smooth_guide", "SoftplusReLU6", "Stability", "status", "style", "Subject", "Targeted", "topk_mask", "Traits",
+    "Verdict", "verdicts", "webp",
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below

@@ -73,7 +73,7 @@ class Audit:
     labels: dict[str, str]
     """What each explainer is called in a sentence, with the layer that it reads."""
     values: dict[tuple[str, str], dict[str, Tensor]]
-    """For each explainer and attack, image by image (N,): the measures, whether the prediction was kept, the distance,
+    """For each explainer and attack, image by image (N,), the measures, whether the prediction was kept, the distance,
     the probability of the explained class, the share of the map in the chosen place, `in place` and `in place before`.
     Spearman and top-k are nan where a map is constant."""
     efforts: dict[tuple[str, str], Effort]

@@ -53,11 +53,11 @@ class Judgement:
     accuracy: Interval | None
     """On the judged images; None without labels."""
     top: dict[str, float]
-    """For each explainer the share of a map's entries that counts as its top: what chance gives in top-k."""
+    """For each explainer the share of a map's entries that counts as its top, which is what chance gives in top-k."""
     values: dict[str, dict[str, dict[str, Tensor]]]
-    """By explainer, attacker and measure: (N,), nan where the label was lost or no attack was needed any more."""
+    """For each explainer, attacker and measure a tensor (N,), nan where the label was lost or no attack was needed."""
     flags: dict[str, list[str]]
-    """By explainer: what speaks against its numbers."""
+    """What speaks against the numbers of each explainer."""
     seconds: float
 
     def worst(self, explainer: str, measure: str) -> Tensor:
@@ -120,13 +120,22 @@ class Judgement:
 def load_judgement(path: str | Path) -> Judgement:
     """A judgement from its card.
 
+    >>> import pathlib, tempfile
+    >>> import torch
+    >>> from atexlib import judge
+    >>> values = {"gradient": {"distance": {"spearman": torch.tensor([0.5, 1.0]), "topk": torch.tensor([0.5, 1.0])}}}
+    >>> found = judge.Judgement("mine", "v1", 0.05, 2, None, {"gradient": 0.06}, values, {"gradient": []}, 1.0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     judge.load_judgement(found.save(pathlib.Path(folder) / "mine.json")).name
+    'mine'
+
     Raises:
         ValueError: a file that is no such card.
     """
     try:
         card = json.loads(Path(path).read_text(encoding="utf-8"))
         known = card.pop("format") == FORMAT
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no judgement that `save` wrote: {error}.") from error
     if not known:
         raise ValueError(f"{path} is a card of another format; this library reads {FORMAT!r}.")
