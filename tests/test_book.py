@@ -129,6 +129,25 @@ def test_page_is_whole(path):
     assert problems + check_weight(page, path) == []
 
 
+def check_numbers(page, chapter):
+    """Numbers of figures, tables and equations of a chapter that do not begin with the chapter's."""
+    found = [tag.get_text() for tag in page.select(".caption-number, .eqno")]
+    numbers = [re.search(r"S?\d[\d.]*\d|\d", text) for text in found]
+    return [text for text, number in zip(found, numbers, strict=True) if number and not number[0].startswith(chapter)]
+
+
+@needs_book
+@pytest.mark.parametrize("path", [p for p in PAGES if p.parent.name == "notebooks"], ids=lambda path: path.stem)
+def test_numbers_are_those_of_the_chapter(path):
+    chapter = f"{int(path.stem[:2])}."
+    assert check_numbers(parse(path), chapter) == []
+
+
+def test_a_number_of_another_chapter_is_caught():
+    page = BeautifulSoup('<span class="caption-number">Fig. 27 </span><span class="eqno">(7.2)</span>', "html.parser")
+    assert check_numbers(page, "7.") == ["Fig. 27 "]
+
+
 @needs_book
 def test_style_sheets_load_nothing_from_elsewhere():
     sheets = sorted(BOOK.rglob("*.css"))
