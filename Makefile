@@ -25,7 +25,7 @@ book: .venv/.ready $(OUT)/_build/.fresh
 	@realpath $(OUT)/_build/html/index.html
 
 HALF = $(shell $(PYTHON) -c "import os; print(max(1, os.cpu_count() // 2))")
-PYTEST = OMP_NUM_THREADS=$(HALF) $(BIN)/pytest -n 2 --dist loadfile
+PYTEST = OMP_NUM_THREADS=$(HALF) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: export ATEXLIB_PRESET = smoke
 test: export ATEXLIB_DATASET = digits

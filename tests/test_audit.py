@@ -537,7 +537,7 @@ def test_a_headline_names_the_gravest_first():
 
 def test_what_was_not_tried_is_named(named):
     told = " ".join(verdict.not_shown(named))
-    assert "Aims that were not tried: untargeted, targeted, center mass, target map." in told
+    assert "Aims that were not tried: untargeted, targeted, center mass, target map, rank distance." in told
     assert "may fall to others" in told
     assert "8 bits" in told
 

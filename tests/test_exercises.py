@@ -707,7 +707,11 @@ FIRST = {
         "cut off": (after(torch.Tensor.detach), "differentiable"),
         "a list": (after(lambda v: v.tolist()), "differentiable"),
         "the right half": (after(lambda v: 1 - v), "right half"),
-        "a sum": (lambda c: lambda m: m.abs()[..., :3].sum((1, 2, 3)), "divide the sum"),
+        "a sum": (lambda c: lambda m: m.abs()[..., :3].sum((1, 2, 3)), "divide by the sum"),
+        "clean": (
+            lambda c: lambda m: m.sum() * 0 + c.abs()[..., :3].sum((1, 2, 3)) / c.abs().sum((1, 2, 3)),
+            "handed in",
+        ),
         "signed": (lambda c: lambda m: m[..., :3].sum((1, 2, 3)) / m.sum((1, 2, 3)), "cancel"),
         "upper": (lambda c: lambda m: m.abs()[:, :, :2].sum((1, 2, 3)) / m.abs().sum((1, 2, 3)), "upper half"),
         "28 pixels": (lambda c: lambda m: m.abs()[..., :14].sum((1, 2, 3)) / m.abs().sum((1, 2, 3)), "6 pixels wide"),

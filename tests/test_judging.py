@@ -195,7 +195,7 @@ def test_a_sibling_may_be_the_source_of_what_has_to_carry_over():
 MINE = """
 from atexlib import nets
 
-make_net = lambda: nets.ConvNet(side=8, width=4, hidden=8)
+make_net = lambda: nets.ConvNet(side=28, width=4, hidden=8)
 number = lambda: 3
 """
 

@@ -203,7 +203,10 @@ def judge(
     images = images.to(device)
     running.check_steady(model, images)
     began = time.perf_counter()
-    target = running.predict(model, images).argmax(1)
+    logits = running.predict(model, images)
+    if labels is not None:
+        checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
+    target = logits.argmax(1)
     accuracy = None if labels is None else bootstrap((target.cpu() == labels.cpu()).double())
     guides = _guides(model, images[:2])
     values: dict[str, dict[str, dict[str, Tensor]]] = {}

@@ -15,7 +15,7 @@ FLAT = 1e-5  # maps that span no more of their largest value than this count as 
 
 
 def likeness(clean: Tensor, changed: Tensor, k: int, *, names: Sequence[str] = MEASURES) -> dict[str, Tensor]:
-    """Each measure (B,) of two batches of maps (B, C, H, W), of their absolute values divided by the largest.
+    """Each measure (B,), on the CPU, of two batches of maps (B, C, H, W): of absolute values divided by the largest.
 
     What ranks entries is nan where one of the maps is constant, so that they have no order; SSIM where a map is smaller
     than its window.
@@ -27,11 +27,9 @@ def likeness(clean: Tensor, changed: Tensor, k: int, *, names: Sequence[str] = M
     [1.0, 1.0]
     """
     a, b = normalize(clean), normalize(changed)
-    flat = is_constant(a) | is_constant(b)
-    found = {name: MEASURED[name](a, b, k) for name in names}
-    ranked = {
-        name: value.masked_fill(flat.to(value.device), torch.nan) for name, value in found.items() if name != "ssim"
-    }
+    flat = (is_constant(a) | is_constant(b)).cpu()
+    found = {name: MEASURED[name](a, b, k).cpu() for name in names}
+    ranked = {name: value.masked_fill(flat, torch.nan) for name, value in found.items() if name != "ssim"}
     return found | ranked
 
 
@@ -59,7 +57,7 @@ def seen(model: nn.Module, explainer: Explainer, x: Tensor, z: Tensor, target: T
     """`likeness` of the maps at x and z of the same classes, `kept`, whether the label is, and the `distance`; (B,)."""
     clean, changed = explainer(model, x, target), explainer(model, z, target)
     return {
-        **{name: value.cpu().double() for name, value in likeness(clean, changed, k).items()},
+        **{name: value.double() for name, value in likeness(clean, changed, k).items()},
         "kept": (predict(model, z).argmax(1) == target).cpu(),
         "distance": (z - x).abs().amax((1, 2, 3)).cpu(),
     }
