@@ -138,11 +138,12 @@ def test_under_each_table_a_sentence_says_what_it_shows(name):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_under_each_figure_from_cards_a_sentence_says_what_it_shows(path):
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        code = "".join(cell["source"])
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    for code, following in itertools.pairwise([*sources, ""]):
         drawn = set(re.findall(r"^(?:figures|pages)\.(\w+)\(", code, re.M)) - UNDER_A_TABLE
-        if cell["cell_type"] == "code" and drawn and "plt.show()" in code:
-            assert re.search(r"_in_words\([^\n]*\)$", code), code
+        if drawn and "plt.show()" in code:
+            assert re.fullmatch(r"(figures|pages)\.\w+_in_words\([^\n]*\)", following), code
 
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.endswith("_in_words")])
