@@ -24,6 +24,7 @@ book: .venv/.ready $(OUT)/_build/.fresh
 	$(BIN)/jb build . --path-output $(OUT) --all -W -n --keep-going
 	@realpath $(OUT)/_build/html/index.html
 
+SHARED = ATEXLIB_RESULTS='$(CURDIR)/_build/smoke/results'
 HALF = $(shell $(PYTHON) -c "import os; print(max(1, os.cpu_count() // 2))")
 PYTEST = OMP_NUM_THREADS=$(HALF) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -36,10 +37,12 @@ test:
 	$(BIN)/ruff format --check .
 # The longest file first, or the other worker waits for it at the end.
 	$(PYTEST) tests/test_workflow.py tests --ignore tests/test_book.py --ignore tests/test_browser.py
+# The net that all notebooks begin with is trained once.
+	$(SHARED) $(BIN)/python -m atexlib run undefended --dataset digits --preset smoke --seed 0
 # Each notebook runs once: what nbval computed goes into the execution cache of the strict book.
-	$(MAKE) _build/smoke/_build/.fresh OUT=_build/smoke
-	NOTEBOOK_CACHE=$(CURDIR)/_build/smoke/_build/.jupyter_cache $(PYTEST) --nbval-lax notebooks
-	$(MAKE) book OUT=_build/smoke
+	$(SHARED) $(MAKE) _build/smoke/_build/.fresh OUT=_build/smoke
+	$(SHARED) NOTEBOOK_CACHE=$(CURDIR)/_build/smoke/_build/.jupyter_cache $(PYTEST) --nbval-lax notebooks
+	$(SHARED) $(MAKE) book OUT=_build/smoke
 	ATEXLIB_BOOK=_build/smoke/_build/html $(BIN)/pytest -n 2 tests/test_browser.py tests/test_book.py
 
 # A Chromium for tests/test_browser.py: the machine's, Debian's, or Playwright's own.
