@@ -18,7 +18,7 @@ from ...subjects.nets import ITERATED
 from .. import report, verdicts, words
 from ..claims import PAPER_DATA
 from ..claims_predictions import MOST, SHARES, efficacy, maps, scatter
-from .tables import Table, legend, noted
+from .tables import Table, legend, noted, origins
 
 SCALES = {"max": "largest is 1", "raw": "as they are", "l1": "sum is 1"}
 TITLES = {
@@ -58,7 +58,7 @@ def nearness_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "ate
         ax.set(title=title)
     axes[0].set_ylabel("SSIM to SmoothGrad")
     legend(axes[0], fontsize=8)
-    show.foot(figure, report.origin(**maps(datasets[0], defense, MOST)))
+    show.foot(figure, origins(maps(name, defense, MOST) for name in datasets))
     return figure
 
 
@@ -81,6 +81,7 @@ def smoothness_table(*, datasets: Sequence[str] = PAPER_DATA) -> Table:
     for dataset in datasets:
         specs = {TITLES.get(of, of): maps(dataset, "plain", 0, of=of) for of in MAPS}
         specs |= {report.label(net): maps(dataset, net, MOST) for net in ITERATED}
+        specs = {name: spec for name, spec in specs.items() if verdicts.found(**spec)}
         rows = {
             name + report.seeds([spec]): {
                 title: report.text(verdicts.mean(metric, **spec)) for title, metric in MEASURES.items()
@@ -107,7 +108,7 @@ def efficacy_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "ate
         ax.set(title=dataset)
     axes[0, 0].set(ylabel="accuracy")
     legend(axes[0, 0], fontsize=8, loc="upper right")
-    show.foot(figure, report.origin(**efficacy(datasets[0], defense, MOST)))
+    show.foot(figure, origins(efficacy(name, defense, MOST) for name in datasets))
     return figure
 
 
@@ -134,7 +135,7 @@ def share_table(
             cells = {share: verdicts.mean("fgsm", **efficacy(dataset, defense, count, share=share)) for share in shares}
             name = f"{dataset}, {title}{report.seeds([efficacy(dataset, defense, count)])}"
             rows[name] = {f"{share:.0%}": report.text(cell) for share, cell in cells.items()}
-    source = report.origin(**efficacy(datasets[0], defense, MOST))
+    source = origins(efficacy(name, defense, MOST) for name in datasets)
     said = []
     for dataset in datasets:
         gaps = [
@@ -157,14 +158,14 @@ def direction_table(
         for recipe, made in MADE.items():
             for title, net in after.items():
                 spec = efficacy(dataset, *net, recipe=recipe)
-                if made == "once" or verdicts.found(**spec):
+                if verdicts.found(**spec):
                     cells = {name: verdicts.mean(name, **spec) for name in directions}
                     for name, cell in cells.items():
                         columns[name][f"{title}, {made}"] = cell
                     row = {name: report.text(cell) for name, cell in cells.items()}
                     rows[f"{dataset}, {title}, {made}{report.seeds([spec])}"] = row
         said.append(f"{dataset}. {words.leads(columns)}")
-    return noted(pd.DataFrame(rows).T, f"accuracy; {report.origin(**efficacy(datasets[0], 'plain', 0))}", said)
+    return noted(pd.DataFrame(rows).T, f"accuracy; {origins(efficacy(name, 'plain', 0) for name in datasets)}", said)
 
 
 def efficacy_scatter(
@@ -181,7 +182,7 @@ def efficacy_scatter(
             ax.plot(*points[:, path:].flatten(0, 1).T, "^", label=f"{dataset}, others", **look)
     ax.set(xlabel=f"{report.label(metric)} after a manipulation", ylabel="accuracy, new FGSM")
     legend(ax, fontsize=8)
-    show.foot(figure, report.origin(**efficacy(datasets[0], defense, MOST)))
+    show.foot(figure, origins(efficacy(name, defense, MOST) for name in datasets))
     return figure
 
 
