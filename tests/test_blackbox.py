@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import curved, seeded
 from scipy.stats import spearmanr
+from torch import nn
 
 from atexlib import attack, explain, nets
 
@@ -78,3 +79,27 @@ def test_soft_ranks_of_a_constant_map_are_finite_and_have_finite_slopes():
     slope = torch.autograd.grad(score.sum(), maps)[0]
     assert score.isfinite().all()
     assert slope.isfinite().all()
+
+
+class Undecided(nn.Module):
+    """A net that all but ties two classes on one image."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.net = curved()
+        logits = self.net(x).detach()
+        first, second = logits[0].topk(2).indices
+        self.register_buffer("lift", torch.zeros_like(logits[0]))
+        self.lift[second] = logits[0, first] - logits[0, second] - 1e-3
+
+    def forward(self, x):
+        return self.net(x) + self.lift
+
+
+def test_no_trial_that_loses_the_label_is_kept():
+    net = Undecided(X[:1]).eval()
+    for objective in (attack.Distance(), attack.Untargeted(k=5)):
+        for seed in range(3):
+            options = {"eps": EPS, "queries": 60, "generator": seeded(seed)}
+            z = attack.random_search(net, X[:1], objective, **options)
+            assert torch.equal(net(z).argmax(1), net(X[:1]).argmax(1))

@@ -62,16 +62,9 @@ def random_search(
 
     Source: after Andriushchenko et al. 2020 (Square attack), with a score of the map in place of a loss.
     """
-    checks.interval("bounds", bounds)
-    checks.batch("x", x, bounds=bounds)
-    checks.fine("x", x)
-    checks.number("eps", eps)
     checks.count("queries", queries)
-    check_objective(objective)
     generator = checks.generator(generator)
-    model, explainer = plain(model), find(explainer)
-    check_steady(model, x)
-    explainer = resolved(explainer, model, x)
+    model, explainer = _checked(model, x, objective, explainer, eps=eps, bounds=bounds)
     ball = Ball(x.detach(), eps, "linf", bounds)
     with frozen(model), torch.no_grad():
         look = _judged(model, ball, objective, explainer)
@@ -85,6 +78,27 @@ def random_search(
             best_score = torch.where(better.flatten(), score, best_score)
             best = torch.where(better, z, best)
     return best
+
+
+def _checked(
+    model: nn.Module,
+    x: Tensor,
+    objective: Objective,
+    explainer: str | Explainer,
+    *,
+    eps: float,
+    bounds: tuple[float, float],
+) -> tuple[nn.Module, Explainer]:
+    """The net itself and its explainer, once all that both searches are given has been looked at."""
+    checks.interval("bounds", bounds)
+    checks.batch("x", x, bounds=bounds)
+    checks.fine("x", x)
+    checks.number("eps", eps)
+    check_objective(objective)
+    explainer = find(explainer)
+    model = plain(model)
+    check_steady(model, x)
+    return model, resolved(explainer, model, x)
 
 
 def _judged(
@@ -160,17 +174,11 @@ def universal(
 
     Source: after Moosavi-Dezfooli et al. 2017 (universal perturbations), for maps as Ehsani Oskouie and Farnia 2023.
     """
-    checks.interval("bounds", bounds)
-    checks.batch("x", x, bounds=bounds)
-    checks.fine("x", x)
-    checks.number("eps", eps)
     checks.count("steps", steps)
-    check_objective(objective)
     generator = checks.generator(generator)
-    model, explainer = plain(model), find(explainer)
-    guide = model if surrogate is None else plain(surrogate, name="surrogate")
-    check_steady(model, x)
-    explainer = resolved(explainer, model, x)
+    surrogate = None if surrogate is None else plain(surrogate, name="surrogate")
+    model, explainer = _checked(model, x, objective, explainer, eps=eps, bounds=bounds)
+    guide = model if surrogate is None else surrogate
     ball = Ball(torch.zeros_like(x[:1]), eps, "linf", (-eps, eps))
     x = x.detach()
     with frozen(model), frozen(guide):
