@@ -67,7 +67,8 @@ add(ascent.ascend, model=NET, target=Y, score=scores, ball=attack.Ball(X, 0.1, "
     explainer=explain.gradient, steps=1)  # fmt: skip
 add(defend.naive, defend.atex, defend.adversarial_training, **EXAMPLES, eps=0.1, epochs=1)
 add(defend.steady, **EXAMPLES, eps=0.1, epochs=1, plain_epochs=1)
-add(defend.anew, **EXAMPLES, epochs=1)
+add(defend.anew, defend.averaged, **EXAMPLES, epochs=1)
+add(*(chosen.train for chosen in defend.DEFENSES.values() if chosen.loss), **EXAMPLES, epochs=1)
 add(defend.smoothing, **EXAMPLES, epochs=1, beta=3.0)
 add(defend.smooth, model=NET, beta=3.0)
 add(defend.along, defend.orthogonal, x=X, phi=X, radius=0.1)
@@ -126,7 +127,7 @@ FREE = {  # what trusts its caller, or has nothing to check
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
-    ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
+    ("r2et", "k"), ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
     ("show", "over"), ("begin_real", "folder"), ("load_card", "path"), ("load_judgement", "path"), ("made_by", "where"),
     ("judge", "name"),

@@ -1,4 +1,4 @@
-"""`python -m atexlib`: make results, list their kinds, say which are stale, walk the canaries, judge a net."""
+"""`python -m atexlib`: make, list and date results, walk the canaries, judge a net, check an entry."""
 
 import argparse
 import sys
@@ -37,6 +37,10 @@ def _parser(*, with_kinds: bool) -> argparse.ArgumentParser:
     judge.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
     judge.add_argument("--card", help="where the card goes (NAME.json)")
     judge.set_defaults(action=_judge)
+    entry = commands.add_parser("entry", help="the folder of an entry for the leaderboard: whole, and judged again")
+    entry.add_argument("folder", help="with net.py, weights.safetensors, entry.toml and card.json")
+    entry.add_argument("--images", type=int, default=16, help="how many are judged again (16)")
+    entry.set_defaults(action=_entry)
     return parser
 
 
@@ -122,6 +126,13 @@ def _judge(options: argparse.Namespace) -> None:
     for explainer, flags in found.flags.items():
         print(*(f"flag, {explainer}: {flag}" for flag in flags), sep="\n")
     print(path)
+
+
+def _entry(options: argparse.Namespace) -> None:
+    from . import checks, judge
+
+    checks.count("--images", options.images, low=2)
+    print(judge.check_entry(options.folder, images=options.images), "The card agrees.", sep="\n")
 
 
 def _list(_options: argparse.Namespace) -> None:

@@ -7,9 +7,23 @@
 """
 
 # The register, and every table that reads it, keeps the order of these lines.
-from .plain import anew, smooth, smoothing
+from .plain import anew, averaged, smooth, smoothing
 from .naive import naive
 from .atex import atex, smooth_maps
+from .losses.gradient_norm import gradient_norm
+from .losses.hessian import hessian
+from .losses.cure import cure
+from .losses.pgd_training import pgd_training
+from .losses.trades import trades
+from .losses.ig_norm import ig_sum_norm
+from .losses.triplet import triplet
+from .losses.surface import ssr
+from .losses.l2_cosine import l2_cosine
+from .losses.r2et import r2et
+from .losses.aat import aat, adv_aat
+from .losses.igr import igr
+from .losses.feature_smoothing import feature_smoothing
+from .losses.low_curvature import low_curvature
 from .distill import distillation
 from .steady import steady
 from .adversarial import adversarial_training
@@ -19,19 +33,35 @@ from .registry import DEFENSES, Defense, available, defense
 __all__ = [
     "DEFENSES",
     "Defense",
+    "aat",
+    "adv_aat",
     "adversarial_training",
     "along",
     "anew",
     "atex",
     "available",
+    "averaged",
+    "cure",
     "defense",
     "distillation",
+    "feature_smoothing",
+    "gradient_norm",
+    "hessian",
+    "ig_sum_norm",
+    "igr",
+    "l2_cosine",
+    "low_curvature",
     "naive",
     "orthogonal",
     "orthogonal_ascent",
+    "pgd_training",
+    "r2et",
     "remove_component",
     "smooth",
     "smooth_maps",
     "smoothing",
+    "ssr",
     "steady",
+    "trades",
+    "triplet",
 ]

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import checks
 from ..nets.convnet import with_beta
 from ..nets.pooling import check_pooling, with_pooling
-from ..nets.training import Examples, Fitted, check_examples, check_schedule, fit
+from ..nets.running import logits_of
+from ..nets.training import Examples, Fitted, check_examples, check_schedule, fit, optimize, working_copy
 from .registry import defense
 
 
@@ -144,3 +147,73 @@ def anew(
                 draw()
     run: dict[str, Any] = {"validation": validation, "batch_size": batch_size, "lr": lr, "device": device}
     return fit(model, data, epochs=epochs, generator=generator, progress=progress, **run)
+
+
+@defense(
+    "ema",
+    label="averaged weights",
+    settings={"lr": 3e-3},
+    cost=1.0,
+    strength="lr",
+)
+def averaged(
+    model: nn.Module,
+    data: Examples,
+    *,
+    epochs: int,
+    decay: float = 0.999,
+    validation: Examples | None = None,
+    batch_size: int = 100,
+    lr: float = 3e-3,
+    device: str | torch.device | None = None,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> Fitted:
+    """Train a copy of a net on with cross entropy, and return the running average of its weights.
+
+    >>> from atexlib import data, defend, nets
+    >>> defend.averaged(nets.ConvNet(), data.load("digits", "train").first(40), epochs=1).best_epoch
+    1
+
+    Args:
+        model: trained net that returns logits (B, C); it stays as it was.
+        data: an ImageSet, a pair or a TensorDataset of images (N, C, H, W), floats, and labels (N,) from 0.
+        epochs: passes over the images.
+        decay: the part of the average that each step keeps, below 1.
+        validation: images and labels of the shape of the others; the last average is kept whatever they say.
+        batch_size: images in a batch.
+        lr: first learning rate of Adam; it falls to zero along a cosine. The average is over what this lets wander.
+        device: where to train, the trained net stays there; where the net is if None.
+        generator: CPU generator that shuffles the images; a new one with seed 0 if None.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: a wrong shape, type or range; a loss that is not finite.
+
+    Source: Polyak & Juditsky 1992; Izmailov et al. 2018.
+    """
+    checks.number("decay", decay, high=1)
+    checks.net("model", model)
+    generator, device = checks.generator(generator), checks.device(device, model)
+    check_schedule(epochs, batch_size, lr)
+    (x, y), _ = check_examples(model, data, validation, device=device)
+    student = working_copy(model, device)
+    average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def loss(net: nn.Module, rows: Tensor) -> Tensor:
+        average.update_parameters(net)
+        return F.cross_entropy(logits_of(net, x[rows]), y[rows])
+
+    fitted = optimize(
+        student,
+        loss,
+        count=len(x),
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        device=device,
+        generator=generator,
+        progress=progress,
+    )
+    average.update_parameters(fitted.model)
+    return Fitted(average.module.eval(), fitted.history, fitted.best_epoch)

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..nets.training import Fitted
 
 Trainer = Callable[..., Fitted]
+Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,21 @@ class Defense:
     """Whose net it trains on, `none` (the undefended net) or another defence of the register."""
     shape: Callable[[nn.Module, Mapping[str, Any]], nn.Module] | None = None
     """What its settings make of the architecture of a net, called as `shape(net, settings)`, or None if it stays."""
+    loss: Loss | None = None
+    """What it minimises, called as `loss(net, x, y, generator, **settings)`, where the defence is a loss alone."""
+    cost: float | None = None
+    """The time of a step over that of a plain one, where nets are trained for equal times; None: for equal passes."""
+    strength: str | None = None
+    """The one setting that says how strong it is, of which trials on validation images chose the value."""
 
 
 DEFENSES: dict[str, Defense] = {}
 
 
-def defense(
-    name: str,
-    *,
-    label: str,
-    settings: Mapping[str, Any],
-    takes_maps: bool = False,
-    history: tuple[str, ...] = ("first",),
-    start: str = "none",
-    shape: Callable[[nn.Module, Mapping[str, Any]], nn.Module] | None = None,
-) -> Callable[[Trainer], Trainer]:
+def defense(name: str, *, label: str, settings: Mapping[str, Any], **more: Any) -> Callable[[Trainer], Trainer]:
     """Enter the decorated trainer in the register under a name, with the settings that its nets are made with.
+
+    Options as the fields of `Defense`.
 
     >>> @defense("nothing", label="nothing", settings={})
     ... def nothing(model, data, *, epochs, **options):
@@ -58,7 +58,7 @@ def defense(
     """
 
     def enter(train: Trainer) -> Trainer:
-        DEFENSES[name] = Defense(train, label, dict(settings), takes_maps, history, start, shape)
+        DEFENSES[name] = Defense(train, label, dict(settings), **more)
         return train
 
     return enter

@@ -8,6 +8,7 @@ torch.Size([2])
 
 from .audit import audit
 from .card import Audit, Subject, load_card, save_card
+from .entry import Entry, check_entry, read_entry
 from .faithfulness import area, blurred_gradient, deletion, insertion
 from .judging import Judgement, judge, load_judgement
 from .likeness import likeness
@@ -19,6 +20,7 @@ from .verdict import Verdict, verdicts
 __all__ = [
     "SUITES",
     "Audit",
+    "Entry",
     "Judgement",
     "Stability",
     "Subject",
@@ -27,6 +29,7 @@ __all__ = [
     "audit",
     "average_case",
     "blurred_gradient",
+    "check_entry",
     "deletion",
     "insertion",
     "judge",
@@ -36,6 +39,7 @@ __all__ = [
     "made_by",
     "max_min",
     "min_max",
+    "read_entry",
     "save_card",
     "verdicts",
 ]

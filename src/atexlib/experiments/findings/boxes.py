@@ -57,7 +57,7 @@ def atex(*, dataset: str = DATA) -> Box:
 
 
 def judged(*, dataset: str = DATA, claims: Sequence[str] = ("T1", "T2", "T3", "T4", "T5", "T6", "T13")) -> Box:
-    """Chapter 7: the words of the verdicts, and ATEX against its rivals under the worst of six attacks."""
+    """Chapter 7: the words of the verdicts, and ATEX against its rivals under the worst of seven attacks."""
     sorts: dict[str, list[str]] = {}
     for name in claims:
         sorts.setdefault(verdicts.verdict(CLAIMS[name].cells("atex").values()), []).append(name)
@@ -75,7 +75,7 @@ def judged(*, dataset: str = DATA, claims: Sequence[str] = ("T1", "T2", "T3", "T
             said += _against(where, "defense", names, METRICS, eps=eps, price=False)
     said += [bar(name, dataset=dataset) for name in ("own", "own_long")]
     return Box(
-        said, f"worst of six attacks: {report.origin(kind='worst', dataset=dataset, defense='none', eps=EPS[1])}"
+        said, f"worst of seven attacks: {report.origin(kind='worst', dataset=dataset, defense='none', eps=EPS[1])}"
     )
 
 

@@ -17,8 +17,8 @@ def by_worth(
 ) -> list[dict[str, Any]]:
     """Specs at a preset, those worth most first: a whole table of one seed before the next seed.
 
-    After the tables come all defences under the worst of six attacks, and then the results that are kept at any preset,
-    those that took least time first.
+    After the tables come all defences under the worst of seven attacks, and then the results that are kept at any
+    preset, those that took least time first.
 
     >>> from atexlib.experiments.findings import plan
     >>> plan.by_worth("paper")[0]["kind"]

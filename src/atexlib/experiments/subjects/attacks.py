@@ -30,8 +30,8 @@ OTHERS = {
     "noise": "a random corner of the ball, no search",
 }
 # The worst case of an image is its lowest value over these; two of them, by which validation images choose.
-SIX = ("untargeted", "distance", "center_mass", "target_map", "surrogate", "blunt distance")
-TWO = SIX[:2]
+SEVEN = ("untargeted", "distance", "center_mass", "target_map", "surrogate", "blunt distance", "rank_distance")
+TWO = SEVEN[:2]
 GUIDED = {"surrogate": "untargeted", "blunt distance": "distance"}
 COMPARED = ("spearman", "kendall", "topk", "lens_topk", "ssim", "dithered")
 ATTACKS: ChainMap[str, Any] = ChainMap(OTHERS, OBJECTIVES)

@@ -1,5 +1,6 @@
 """The nets that experiments look at: undefended, defended, and after 0, 1, 2, ... iterations of a defence."""
 
+import math
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
@@ -20,13 +21,18 @@ SIGMA = 0.1  # noise of the SmoothGrad maps that a defence starts from
 MAP_SAMPLES = 4  # their noisy copies
 SHARE_OF_ITERATION = 4  # an iteration is one pass over one in so many of the images that a preset defends on
 CHEAP = ("beta", "pooling", "pooling_swapped", "early_2", "atex_free")  # with the canaries of the larger ones
+BUDGET = 3.0  # plain passes over a preset's images for defences: the time in which nets are trained that say their cost
 PLAIN_PASSES = 4  # the control makes more passes: a step of ATEX looks at about four times as many images
 
 # The words for what was done to a net: `none`, and every defence in the register.
 NONE: dict[str, Defense] = {"none": Defense(fit, "none (beta 10)")}
 TREATED = ChainMap(DEFENSES, NONE)
 # What is repeated pass by pass: defences that leave the undefended net its architecture.
-ITERATED = {name: chosen for name, chosen in DEFENSES.items() if chosen.start == "none" and chosen.shape is None}
+ITERATED = {
+    name: chosen
+    for name, chosen in DEFENSES.items()
+    if chosen.start == "none" and chosen.shape is None and chosen.cost is None
+}
 ITERATED |= {"plain": Defense(fit, "plain training (control)")}
 
 
@@ -81,7 +87,7 @@ def undefended(spec: Spec, place: Place) -> tuple[nn.Module, Metrics]:
     keys={"dataset": DATASETS, "defense": DEFENSES},
     history=("first",),
     needs=lambda spec: [need(net_spec(spec, DEFENSES[spec["defense"]].start))],
-    settings=lambda spec: _made_by(spec["defense"]),
+    settings=lambda spec: made_by(spec["defense"]),
     sizes="defense_images defense_epochs batch_size",
     canary=[{"dataset": "digits", "defense": name, "seed": 0} for name in ("naive", "atex", "atex_ascent", *CHEAP)],
     build=architecture,
@@ -126,23 +132,28 @@ def iteration_settings(spec: Spec) -> dict[str, Any]:
     """What a net after some iterations of a spec's defence rests on, beside the undefended one."""
     if spec["iterations"] == 0:
         return {}
-    made_by = {"passes": PLAIN_PASSES} if spec["defense"] == "plain" else _made_by(spec["defense"])
-    return {"share of an iteration": SHARE_OF_ITERATION, **made_by}
+    made = {"passes": PLAIN_PASSES} if spec["defense"] == "plain" else made_by(spec["defense"])
+    return {"share of an iteration": SHARE_OF_ITERATION, **made}
 
 
-def _made_by(defense: str) -> dict[str, Any]:
-    """What a defended net rests on: the version of its trainer, its settings, the maps that it starts from."""
+def made_by(defense: str, other: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a defended net rests on: its trainer's version, its settings (or `other` ones), maps, time."""
     chosen = DEFENSES[defense]
-    maps = {"sigma": SIGMA, "map samples": MAP_SAMPLES} if chosen.takes_maps else {}
-    return {"trainer": len(chosen.history), **chosen.settings, **maps}
+    more = {"sigma": SIGMA, "map samples": MAP_SAMPLES} if chosen.takes_maps else {}
+    if chosen.cost is not None:
+        more |= {"cost": chosen.cost, "budget": BUDGET}
+    return {"trainer": len(chosen.history), **chosen.settings, **(other or {}), **more}
 
 
 def defend(
     net: nn.Module, defense: str, settings: Mapping[str, Any], place: Place, *, count: int | None = None
 ) -> nn.Module:
     """Defend a net on `count` images, or as many as the preset says."""
+    epochs = place.size.defense_epochs
+    if (cost := DEFENSES[defense].cost) is not None:
+        count, epochs = equal_time(place, cost)
     images = place.images("train", count or place.size.defense_images)
-    options = {"epochs": place.size.defense_epochs, "batch_size": place.size.batch_size, **settings}
+    options = {"epochs": epochs, "batch_size": place.size.batch_size, **settings}
     if DEFENSES[defense].takes_maps:
         options["maps"] = _maps(net, images.images, place)
     return (
@@ -158,6 +169,13 @@ def defend(
         )
         .model
     )
+
+
+def equal_time(place: Place, cost: float) -> tuple[int, int]:
+    """How many images to train on, and how often, at so many times the cost of a plain step: BUDGET plain passes."""
+    passes = BUDGET / cost
+    epochs = math.ceil(passes)
+    return round(place.size.defense_images * passes / epochs), epochs
 
 
 def _maps(net: nn.Module, images: Tensor, place: Place) -> Tensor:

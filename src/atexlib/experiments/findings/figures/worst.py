@@ -1,4 +1,4 @@
-"""Chapter 7: every defence under the worst of six attacks, beside its cheapest rivals and what noise alone does."""
+"""Chapter 7: every defence under the worst of seven attacks, beside its cheapest rivals and what noise alone does."""
 
 import itertools
 from collections import defaultdict
@@ -50,7 +50,7 @@ def _origin(dataset: str, metric: str = "spearman") -> str:
 
 
 def worst_table(*, dataset: str = DATA, eps: float = EPS[0], defenses: Sequence[str] | None = None) -> Table:
-    """What noise and the worst of six attacks leave of the maps, beside the accuracy that was lost."""
+    """What noise and the worst of seven attacks leave of the maps, beside the accuracy that was lost."""
     rows = {}
     columns: dict[str, dict[str, Interval | None]] = {metric: {} for metric in METRICS}
     for defense in _rows(dataset, eps, defenses):
@@ -66,7 +66,7 @@ def worst_table(*, dataset: str = DATA, eps: float = EPS[0], defenses: Sequence[
             row[report.label(metric)] = report.text(found)
         row["Spearman, no ties"] = report.text(verdicts.mean("dithered", **here))
         rows[report.label(defense)] = row
-    note = f"eps {eps}, the worst of six attacks for each image; {_origin(dataset)}"
+    note = f"eps {eps}, the worst of seven attacks for each image; {_origin(dataset)}"
     said = [words.ends(f"{report.label(metric)} after the worst attack", columns[metric]) for metric in METRICS]
     return noted(pd.DataFrame(rows).T, note, said)
 
@@ -112,7 +112,7 @@ def _mean(metric: str, spec: dict[str, Any]) -> float:
 
 
 def _differences(first: str, second: str, dataset: str) -> dict[str, Interval | None]:
-    """The first defence minus the second, under the worst of six, where both have cards."""
+    """The first defence minus the second, under the worst of seven, where both have cards."""
     return {
         f"{report.label(metric)}, eps {eps}": verdicts.difference(
             metric, _cell(first, eps, dataset), _cell(second, eps, dataset)
@@ -129,7 +129,7 @@ def rivals_table(*, dataset: str = DATA, pairs: Sequence[tuple[str, str]] = PAIR
         found = _differences(first, second, dataset)
         row = {name: report.text(cell) for name, cell in found.items()}
         rows[f"{report.label(first)} minus {report.label(second)}"] = row
-    return noted(pd.DataFrame(rows).T, f"worst of six attacks, image by image; {_origin(dataset)}")
+    return noted(pd.DataFrame(rows).T, f"worst of seven attacks, image by image; {_origin(dataset)}")
 
 
 def in_words(*, dataset: str = DATA, pairs: Sequence[tuple[str, str]] = PAIRS) -> Table:
@@ -142,12 +142,12 @@ def in_words(*, dataset: str = DATA, pairs: Sequence[tuple[str, str]] = PAIRS) -
 
 
 def worst_gap_table(*, dataset: str = DATA, defenses: Sequence[str] | None = None) -> Table:
-    """The share of the gap between the undefended net and a perfect score that is closed under two and six attacks."""
+    """The share of the gap from the undefended net to a perfect score that is closed under two and seven attacks."""
     rows = {}
     columns: dict[str, dict[str, Interval | None]] = defaultdict(dict)
     for defense in _rows(dataset, EPS[0], defenses)[1:]:
         row = {}
-        for reading, prefix in (("two", "two "), ("six", "")):
+        for reading, prefix in (("two", "two "), ("seven", "")):
             for metric in METRICS:
                 for eps in EPS:
                     pair = [_cell(name, eps, dataset) for name in ("none", defense)]

@@ -1,0 +1,159 @@
+"""The leaderboard: every defence before the judge, what it costs, what speaks against its number."""
+
+import itertools
+import statistics
+from collections import defaultdict
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .... import show
+from ....defend import DEFENSES
+from ....maps.intervals import Interval
+from ...kinds.judged import SUITE
+from ...kinds.trial import TRIED
+from .. import report, verdicts, words
+from ..claims import PAPER_DATA
+from .tables import Table, noted
+
+DATA = PAPER_DATA[0]
+EPS = 0.05
+READ = {"kept": "stands", "spearman": "Spearman", "topk": "top-50"}
+PRICES = (0.005, 0.01)
+
+
+def _cells(dataset: str, eps: float) -> dict[str, dict[str, Any]]:
+    """The specs of all nets that were judged, the most stable first."""
+    cells = {name: {"kind": "judged", "dataset": dataset, "defense": name, "eps": eps} for name in ("none", *DEFENSES)}
+    judged = {name: spec for name, spec in cells.items() if verdicts.found(**spec)}
+    return dict(sorted(judged.items(), key=lambda item: -_mean("kept", item[1])))
+
+
+def _mean(metric: str, spec: dict[str, Any]) -> float:
+    found = verdicts.mean(metric, **spec)
+    return float("nan") if found is None else found.mean
+
+
+def _flags(spec: dict[str, Any]) -> list[str]:
+    """Every flag of a net's cards, the seed before it."""
+    cards = verdicts.found(**spec)
+    return [f"seed {card['spec']['seed']}: {flag}" for card in cards for flag in card["metrics"]["flags"]]
+
+
+def _origin(dataset: str, eps: float) -> str:
+    return report.origin(metric="kept", **{**_cells(dataset, eps).get("none", {}), "kind": "judged", "eps": eps})
+
+
+def leaderboard(*, dataset: str = DATA, eps: float = EPS) -> Table:
+    """Every judged net, the most stable first: what stands of its maps, what noise leaves, accuracy, flags."""
+    cells = _cells(dataset, eps)
+    rows = {}
+    for name, spec in cells.items():
+        lost = None if name == "none" else verdicts.difference("accuracy", cells["none"], spec)
+        rows[report.label(name)] = {
+            "seeds": str(len(verdicts.found(**spec))),
+            **{title: report.text(verdicts.mean(metric, **spec)) for metric, title in READ.items()},
+            "Spearman, noise": report.text(verdicts.mean("noise spearman", **spec)),
+            "accuracy": f"{_mean('accuracy', spec):.3f}",
+            "accuracy lost": "" if name == "none" else report.text(lost),
+            "accuracy, PGD": f"{_mean('pgd accuracy', spec):.3f}",
+            "flags": str(len(_flags(spec))),
+            "suite": SUITE,
+        }
+    note = f"eps {eps}; stands: 0 is chance, 1 a map that nothing moved; judged by us; {_origin(dataset, eps)}"
+    said = [
+        words.ends(f"{title}, at each image's worst attack,", _column(metric, cells)) for metric, title in READ.items()
+    ]
+    return noted(pd.DataFrame(rows).T, note, said)
+
+
+def _column(metric: str, cells: dict[str, dict[str, Any]]) -> dict[str, Interval | None]:
+    return {report.label(name): verdicts.mean(metric, **spec) for name, spec in cells.items()}
+
+
+def against_none(*, dataset: str = DATA, eps: float = EPS) -> words.Said:
+    """For each defence whether more of its maps stands than of the undefended net's, and at what price."""
+    cells = _cells(dataset, eps)
+    said = []
+    for name, spec in cells.items():
+        if name != "none":
+            gain, lost = (
+                verdicts.difference(metric, *pair)
+                for metric, pair in (("kept", (spec, cells["none"])), ("accuracy", (cells["none"], spec)))
+            )
+            said.append(words.compared("what stands", report.label(name), "none", gain, lost=lost))
+    return words.Said(*said)
+
+
+def pareto(*, dataset: str = DATA, eps: float = EPS) -> Figure:
+    """What stands of the maps against accuracy: a mark for each defence, a dot for each seed."""
+    figure, ax = plt.subplots(figsize=(7.5, 5))
+    cells = _cells(dataset, eps)
+    points = {name: (_mean("accuracy", spec), _mean("kept", spec)) for name, spec in cells.items()}
+    for number, (name, spec) in enumerate(cells.items()):
+        seeds = [
+            (card["metrics"]["accuracy"], verdicts.per_image("kept", **spec)[card["spec"]["seed"]].mean().item())
+            for card in verdicts.found(**spec)
+        ]
+        color = f"C{number % 10}"
+        ax.scatter(*zip(*seeds, strict=True), s=8, color=color)
+        ax.scatter(*points[name], s=40, color=color, marker="o^sDv"[number % 5])
+        ax.annotate(report.label(name), points[name], xytext=(4, 4), textcoords="offset points", fontsize=7)
+    front = sorted(point for point in points.values() if not any(_beats(other, point) for other in points.values()))
+    if front:
+        ax.plot(*zip(*front, strict=True), color="grey", linewidth=1, zorder=0)
+    ax.set(xlabel="accuracy", ylabel="what stands of the maps")
+    show.foot(figure, f"eps {eps}; {_origin(dataset, eps)}")
+    return figure
+
+
+def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    return first != second and first[0] >= second[0] and first[1] >= second[1]
+
+
+def front_in_words(*, dataset: str = DATA, eps: float = EPS) -> words.Said:
+    """Which nets no other one beats in both accuracy and stability."""
+    points = {name: (_mean("accuracy", s), _mean("kept", s)) for name, s in _cells(dataset, eps).items()}
+    front = [n for n, point in points.items() if not any(_beats(other, point) for other in points.values())]
+    names = ", ".join(report.label(name) for name in sorted(front, key=lambda name: points[name][0]))
+    return words.Said(f"No other net is better both in accuracy and in what stands, by the means, than: {names}.")
+
+
+def by_attacker(*, dataset: str = DATA, eps: float = EPS, metric: str = "spearman") -> Table:
+    """What each attacker of the suite leaves by itself, on the images that were not at chance when its turn came."""
+    rows = {}
+    for name, spec in _cells(dataset, eps).items():
+        found = [card["metrics"]["attackers"] for card in verdicts.found(**spec)]
+        left: dict[str, list[float]] = defaultdict(list)
+        for attacker, values in itertools.chain.from_iterable(attackers.items() for attackers in found):
+            left[attacker].append(values[metric])
+        rows[report.label(name)] = {attacker: f"{statistics.mean(values):.3f}" for attacker, values in left.items()}
+    note = f"{report.label(metric)}, means over the seeds; eps {eps}; {_origin(dataset, eps)}"
+    return noted(pd.DataFrame(rows).T.fillna(""), note)
+
+
+def flags_table(*, dataset: str = DATA, eps: float = EPS) -> Table:
+    """What speaks against each number."""
+    found = {report.label(name): _flags(spec) for name, spec in _cells(dataset, eps).items()}
+    rows = [{"net": name, "flag": flag} for name, flags in found.items() for flag in flags]
+    return noted(pd.DataFrame(rows), f"eps {eps}; {_origin(dataset, eps)}", labelled=False)
+
+
+def chosen_strengths(*, dataset: str = DATA, seed: int = 0) -> Table:
+    """The trials of each later defence, what they cost on validation images, and the strongest for a point at most."""
+    rows = {}
+    for name, chosen in TRIED.items():
+        wanted = {"dataset": dataset, "defense": name, "seed": seed}
+        cards = [card for card in verdicts.every("trial") if wanted.items() <= card["spec"].items()]
+        if not cards:
+            continue
+        lost = {c["spec"]["strength"]: c["metrics"]["undefended"] - c["metrics"]["accuracy"] for c in cards}
+        row = {"setting": str(chosen.strength), "trials": str(len(lost))}
+        for price in PRICES:
+            allowed = [strength for strength, paid in lost.items() if paid <= price]
+            row[f"for {100 * price:g} points"] = f"{max(allowed):g}" if allowed else "none of them"
+        row["points lost"] = ", ".join(f"{strength:g}: {100 * paid:.2f}" for strength, paid in sorted(lost.items()))
+        rows[report.label(name)] = row
+    return noted(pd.DataFrame(rows).T, f"validation images; {dataset}; seed {seed}")
