@@ -152,7 +152,7 @@ def anew(
 @defense(
     "ema",
     label="averaged weights",
-    settings={"lr": 3e-3},
+    settings={"lr": 5e-3},
     cost=1.0,
     strength="lr",
 )
@@ -164,7 +164,7 @@ def averaged(
     decay: float = 0.999,
     validation: Examples | None = None,
     batch_size: int = 100,
-    lr: float = 3e-3,
+    lr: float = 5e-3,
     device: str | torch.device | None = None,
     generator: torch.Generator | None = None,
     progress: bool = False,

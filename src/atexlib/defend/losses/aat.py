@@ -15,7 +15,7 @@ def aat(
     y: Tensor,
     generator: torch.Generator,
     *,
-    weight: float = 3.0,
+    weight: float = 1.0,
     eps: float = 0.1,
     steps: int = 3,
 ) -> Tensor:
@@ -47,7 +47,7 @@ def adv_aat(
     y: Tensor,
     generator: torch.Generator,
     *,
-    eps: float = 0.03,
+    eps: float = 0.005,
     weight: float = 3.0,
     steps: int = 3,
 ) -> Tensor:

@@ -9,7 +9,7 @@ from .penalised import penalised
 
 @penalised("cure", label="CURE", cost=5.0, strength="weight")
 def cure(
-    net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, weight: float = 1e-3, step: float = 1.5
+    net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, weight: float = 2e-3, step: float = 1.5
 ) -> Tensor:
     """Train for a straight loss: CE(x) + weight ||g_CE(x + step z) - g_CE(x)||^2, z the sign of g_CE at length 1.
 

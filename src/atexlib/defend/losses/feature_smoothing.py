@@ -59,7 +59,7 @@ def with_smoothing(net: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     shape=with_smoothing,
 )
 def feature_smoothing(
-    net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, eps: float = 0.02, steps: int = 5
+    net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, eps: float = 0.01, steps: int = 5
 ) -> Tensor:
     """Train smoothed features on attacked images: CE(x') by PGD within `eps`, h + mix(blur(h)) before convolution 2.
 

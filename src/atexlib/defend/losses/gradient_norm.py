@@ -8,7 +8,7 @@ from .penalised import penalised
 
 
 @penalised("gradient_norm", label="gradient norm", cost=2.6, strength="weight")
-def gradient_norm(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, weight: float = 10.0) -> Tensor:
+def gradient_norm(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, weight: float = 0.05) -> Tensor:
     """Train for a flat loss: CE(x) + weight ||g_CE(x)||^2, g_CE being the gradient of the cross entropy.
 
     >>> from atexlib import data, defend, nets

@@ -10,7 +10,7 @@ from .penalised import penalised
 
 
 @penalised("hessian", label="Hessian norm", cost=5.0, strength="weight")
-def hessian(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, weight: float = 1e-3) -> Tensor:
+def hessian(net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, weight: float = 5e-5) -> Tensor:
     """Train for little curvature: CE(x) + weight ||H(x) v||^2, v normal.
 
     H is the second derivative of the class's logit. The mean over v is its squared Frobenius norm (Hutchinson); each

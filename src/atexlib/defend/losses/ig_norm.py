@@ -16,7 +16,7 @@ def ig_sum_norm(
     y: Tensor,
     generator: torch.Generator,
     *,
-    eps: float = 0.02,
+    eps: float = 0.01,
     weight: float = 0.1,
     steps: int = 2,
     points: int = 3,

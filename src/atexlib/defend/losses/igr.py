@@ -17,7 +17,7 @@ def igr(
     y: Tensor,
     generator: torch.Generator,
     *,
-    eps: float = 0.02,
+    eps: float = 0.01,
     weight: float = 1.0,
     steps: int = 5,
     points: int = 3,

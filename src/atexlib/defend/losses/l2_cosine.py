@@ -15,7 +15,7 @@ def l2_cosine(
     y: Tensor,
     generator: torch.Generator,
     *,
-    weight: float = 3.0,
+    weight: float = 0.5,
     length: float = 0.01,
     eps: float = 0.1,
 ) -> Tensor:

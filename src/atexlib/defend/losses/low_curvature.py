@@ -65,7 +65,7 @@ def with_learned_beta(net: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
     shape=with_learned_beta,
 )
 def low_curvature(
-    net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, weight: float = 10.0, sharpness: float = 0.01
+    net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, weight: float = 0.05, sharpness: float = 0.01
 ) -> Tensor:
     """Train blunt units and a flat loss: CE(x) + sharpness sum beta + weight ||g_CE(x)||^2, each unit's beta learned.
 

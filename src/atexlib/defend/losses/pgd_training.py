@@ -22,7 +22,7 @@ def worst_for_loss(
 
 @penalised("at", label="adversarial training", cost=5.0, strength="eps")
 def pgd_training(
-    net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, eps: float = 0.02, steps: int = 5
+    net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, eps: float = 0.01, steps: int = 5
 ) -> Tensor:
     """Train on attacked images: CE(x'), x' by `steps` steps of PGD on the cross entropy within `eps`.
 

@@ -28,7 +28,7 @@ def r2et(
     y: Tensor,
     generator: torch.Generator,
     *,
-    weight: float = 0.3,
+    weight: float = 5e-4,
     curvature: float = 1.0,
     k: int = 50,
     step: float = 0.01,

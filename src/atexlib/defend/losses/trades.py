@@ -16,7 +16,7 @@ def trades(
     y: Tensor,
     generator: torch.Generator,
     *,
-    weight: float = 1.0,
+    weight: float = 0.05,
     eps: float = 0.05,
     steps: int = 5,
 ) -> Tensor:

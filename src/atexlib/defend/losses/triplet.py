@@ -15,7 +15,7 @@ def triplet(
     y: Tensor,
     generator: torch.Generator,
     *,
-    eps: float = 0.02,
+    eps: float = 0.01,
     weight: float = 0.5,
     steps: int = 3,
 ) -> Tensor:

@@ -8,7 +8,7 @@ from . import claims_fooling, pages, report, verdicts, words
 from .claims import METRICS, PAPER_DATA
 from .claims_fooling import DATA, FOOLED, LOSSES
 from .claims_predictions import MOST, efficacy, maps
-from .figures import CLAIMS, checklist, noise_in_words
+from .figures import CLAIMS, against_none, checklist, front_in_words, leaderboard, noise_in_words
 from .figures.stability import gap_closed
 from .words import Box, compared
 
@@ -217,3 +217,10 @@ def _grid_origin(losses: Sequence[str]) -> str:
 
 def _origins(specs: Any, *, metric: str | None = None) -> str:
     return "; ".join(dict.fromkeys(report.origin(metric=metric, **spec) for spec in specs if verdicts.found(**spec)))
+
+
+def court(*, dataset: str = DATA) -> Box:
+    """Chapter 17: who leads before the judge, each later defence against none, and the nets that none beats in both."""
+    found = leaderboard(dataset=dataset)
+    said = [*found.said.sentences, *against_none(dataset=dataset).sentences, *front_in_words(dataset=dataset).sentences]
+    return Box(said, found.note)

@@ -10,6 +10,7 @@ from .leaderboard import (
     front_in_words,
     leaderboard,
     pareto,
+    suite_strength,
 )
 from .masking import attack_table, budget_curves, budget_in_words, checklist, control_table
 from .predictions import (
@@ -112,6 +113,7 @@ __all__ = [
     "stability_in_words",
     "stability_table",
     "step_table",
+    "suite_strength",
     "time_in_words",
     "training_minutes",
     "transfer_count",

@@ -7,11 +7,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from .... import show
 from ....defend import DEFENSES
-from ....maps.intervals import Interval
+from ....maps.intervals import Interval, two_level
 from ...kinds.judged import SUITE
 from ...kinds.trial import TRIED
 from .. import report, verdicts, words
@@ -66,7 +67,7 @@ def leaderboard(*, dataset: str = DATA, eps: float = EPS) -> Table:
     said = [
         words.ends(f"{title}, at each image's worst attack,", _column(metric, cells)) for metric, title in READ.items()
     ]
-    return noted(pd.DataFrame(rows).T, note, said)
+    return noted(pd.DataFrame(rows).T, note, said, sortable=True)
 
 
 def _column(metric: str, cells: dict[str, dict[str, Any]]) -> dict[str, Interval | None]:
@@ -98,7 +99,8 @@ def pareto(*, dataset: str = DATA, eps: float = EPS) -> Figure:
             for card in verdicts.found(**spec)
         ]
         color = f"C{number % 10}"
-        ax.scatter(*zip(*seeds, strict=True), s=8, color=color)
+        accuracies, stands = zip(*seeds, strict=True)
+        ax.scatter(accuracies, stands, s=8, color=color)
         ax.scatter(*points[name], s=40, color=color, marker="o^sDv"[number % 5])
         ax.annotate(report.label(name), points[name], xytext=(4, 4), textcoords="offset points", fontsize=7)
     front = sorted(point for point in points.values() if not any(_beats(other, point) for other in points.values()))
@@ -157,3 +159,28 @@ def chosen_strengths(*, dataset: str = DATA, seed: int = 0) -> Table:
         row["points lost"] = ", ".join(f"{strength:g}: {100 * paid:.2f}" for strength, paid in sorted(lost.items()))
         rows[report.label(name)] = row
     return noted(pd.DataFrame(rows).T, f"validation images; {dataset}; seed {seed}")
+
+
+def suite_strength(*, dataset: str = DATA, eps: float = EPS) -> Table:
+    """The suite against six times its budget, and against the seven attacks of chapter 7, on the same images."""
+    rivals = {"six times the budget": "judged_long", "the seven of Chapter 7": "worst"}
+    rows, said = {}, []
+    for name, spec in _cells(dataset, eps).items():
+        for rival, kind in rivals.items():
+            gaps = {metric: _less(metric, spec, {**spec, "kind": kind}) for metric in ("spearman", "topk")}
+            if None in gaps.values():
+                continue
+            rows[report.label(name), rival] = {report.label(metric): str(gap) for metric, gap in gaps.items()}
+            said += [
+                words.compared(f"{report.label(metric)}, {report.label(name)}", "what the suite leaves", rival, gap)
+                for metric, gap in gaps.items()
+            ]
+    found = pd.DataFrame(rows).T.rename_axis(index=["net", "the suite minus"]) if rows else {}
+    return noted(found, f"above 0: the suite is the weaker; eps {eps}; {_origin(dataset, eps)}", said)
+
+
+def _less(metric: str, first: dict[str, Any], second: dict[str, Any]) -> Interval | None:
+    """The mean of `first` minus `second` over the seeds and the first images that both have; None if there are none."""
+    one, other = (verdicts.per_image(metric, **spec) for spec in (first, second))
+    pairs = [(one[seed], other[seed]) for seed in one if seed in other]
+    return two_level(torch.stack([a - b[: len(a)] for a, b in pairs])) if pairs else None

@@ -21,10 +21,11 @@ class Table(pd.DataFrame):
     What is cut out of it is an ordinary table.
     """
 
-    _metadata = ("note", "said", "labelled")
+    _metadata = ("note", "said", "labelled", "sortable")
     note: str = ""
     said: words.Said = words.Said()
     labelled: bool = True
+    sortable: bool = False
 
     def __repr__(self) -> str:
         lines = [self.to_string(index=self.labelled), repr(self.said), self.note]
@@ -32,16 +33,18 @@ class Table(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         with pd.option_context("display.max_colwidth", None):
-            body = self.to_html(notebook=True, index=self.labelled)
+            body = self.to_html(notebook=True, index=self.labelled, classes="sortable" if self.sortable else None)
         body += self.said._repr_html_()
         lines = "<br>".join(html.escape(line) for line in self.note.splitlines())
         return f'{body}\n<p class="note"><small>{lines}</small></p>' if lines else body
 
 
-def noted(body: object, note: str = "", said: Iterable[str] = (), *, labelled: bool = True) -> Table:
+def noted(
+    body: object, note: str = "", said: Iterable[str] = (), *, labelled: bool = True, sortable: bool = False
+) -> Table:
     """A table with a note and with sentences; `body` is what a DataFrame is made of."""
     table = Table(body)
-    table.note, table.said, table.labelled = note, words.Said(*said), labelled
+    table.note, table.said, table.labelled, table.sortable = note, words.Said(*said), labelled, sortable
     return table
 
 
