@@ -12,7 +12,7 @@ override ATEXLIB_DATA := $(shell $(HOMELY); realpath -m -- "$$d")
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test browser chromium course slides paper canary address at clean linkcheck lock FORCE
+.PHONY: book test browser chromium course slides paper canary address at dist clean linkcheck lock FORCE
 
 # Two notebooks at a time, with half of the cores each.
 book: .venv/.ready $(OUT)/_build/.fresh
@@ -98,6 +98,13 @@ lock:
 	_build/.uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 	_build/.uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 		--custom-compile-command "make lock" requirements.in --output-file requirements.txt $(LOCK)
+
+# Wheel and sdist, built from the last commit and checked; BUILDER is a Python that has build and twine.
+BUILDER = _build/.dist/bin/python
+dist: .venv/.ready
+	test -x $(BUILDER) || { $(PYTHON) -m venv _build/.dist && \
+		$(BUILDER) -m pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0; }
+	$(BIN)/python book/package.py $(OUT)/_build/dist $(BUILDER)
 
 clean:
 	rm -rf _build .hypothesis .pytest_cache .ruff_cache
