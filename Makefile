@@ -12,7 +12,7 @@ override ATEXLIB_DATA := $(shell $(HOMELY); realpath -m -- "$$d")
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test browser chromium course slides paper canary address clean linkcheck lock FORCE
+.PHONY: book test browser chromium course slides paper canary address at dist clean linkcheck lock FORCE
 
 # Two notebooks at a time, with half of the cores each.
 book: .venv/.ready $(OUT)/_build/.fresh
@@ -70,11 +70,23 @@ paper: .venv/.ready
 canary: .venv/.ready
 	$(BIN)/python -m atexlib canary
 
-# Where the book lives, in every notebook and setting: make address REPOSITORY=someone/some-book
+# Where the book lives, in every file that says so: make address REPOSITORY=someone/some-book
 OLD = $(shell sed -n 's|^  url: https://github.com/||p' _config.yml)
+SITE = $(subst /,.github.io/,$(1))
+# A line in a comment that names the address is shown from the first address on: before, it would lead nowhere.
+SHOW = s|^<!-- \(.*$(subst .,\.,$(call SITE,$(OLD))).*\) -->$$|\1|
 address:
-	@test -n "$(REPOSITORY)" || { echo "say which: make address REPOSITORY=someone/some-book" >&2; exit 2; }
-	sed -i 's|$(OLD)|$(REPOSITORY)|g' _config.yml notebooks/*.ipynb notebooks/solutions/*.ipynb
+	@echo '$(subst ','\'',$(REPOSITORY))' | grep -Eqx '[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+' || \
+		{ echo "say which: make address REPOSITORY=someone/some-book" >&2; exit 2; }
+	git grep -IlzF -e '$(OLD)' -e '$(call SITE,$(OLD))' | xargs -0 sed -i \
+		-e '$(SHOW)' \
+		-e 's|$(subst .,\.,$(OLD))|$(REPOSITORY)|g' \
+		-e 's|$(subst .,\.,$(call SITE,$(OLD)))|$(call SITE,$(REPOSITORY))|g'
+	@echo "Now commit and push to https://github.com/$(REPOSITORY). In its settings choose: Pages, Source, GitHub Actions."
+
+# Is this the address? The workflows ask.
+at:
+	@test "$(REPOSITORY)" = "$(OLD)" || { echo "the address is $(OLD): make address REPOSITORY=$(REPOSITORY)" >&2; exit 1; }
 
 linkcheck: .venv/.ready $(OUT)/_build/.fresh
 	$(BIN)/jb build . --path-output $(OUT) --builder linkcheck
@@ -86,6 +98,13 @@ lock:
 	_build/.uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 	_build/.uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 		--custom-compile-command "make lock" requirements.in --output-file requirements.txt $(LOCK)
+
+# Wheel and sdist, built from the last commit and checked; BUILDER is a Python that has build and twine.
+BUILDER = _build/.dist/bin/python
+dist: .venv/.ready
+	test -x $(BUILDER) || { $(PYTHON) -m venv _build/.dist && \
+		$(BUILDER) -m pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0; }
+	$(BIN)/python book/package.py $(OUT)/_build/dist $(BUILDER)
 
 clean:
 	rm -rf _build .hypothesis .pytest_cache .ruff_cache

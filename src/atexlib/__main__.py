@@ -1,7 +1,9 @@
-"""`python -m atexlib`: make, list and date results, walk the canaries, judge a net, check an entry."""
+"""`atexlib`, or `python -m atexlib`: make, list and date results, walk the canaries, judge a net, check an entry."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 # What needs torch is imported where it is used: a question for help waits for nothing.
@@ -14,8 +16,21 @@ def main(arguments: list[str] | None = None) -> None:
     options.action(options)
 
 
+def command() -> None:
+    """Run the command line; what is wrong with the input or the disk is told in a line, without a trace."""
+    try:
+        main()
+    except BrokenPipeError:  # whoever read the output has enough, as in `atexlib status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was finished is kept, and the same command goes on from there.")
+
+
 def _parser(*, with_kinds: bool) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m atexlib", description=__doc__)
+    called = "atexlib" if Path(sys.argv[0]).stem == "atexlib" else "python -m atexlib"
+    parser = argparse.ArgumentParser(prog=called, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="make the results of a grid that are missing, or whatever is worth most")
     if with_kinds:
@@ -82,8 +97,6 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _run_all(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from . import checks
     from .experiments.engine import queue
     from .experiments.engine.results import devices
@@ -176,9 +189,4 @@ def _canary(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; what was finished is kept, and the same command goes on from there.")
+    command()

@@ -187,11 +187,17 @@ def load_net(path: Path, net: nn.Module) -> nn.Module:
     """Read the weights of a file into a net, in eval mode, channels last.
 
     Raises:
-        ValueError: a file that does not hold such a net.
+        ValueError: a file that does not hold such a net, or whose weights were left out of the package.
     """
     net.to(memory_format=torch.channels_last)
     try:
         with safe_open(path, framework="pt") as file:
+            if provenance.WEIGHTS in file.metadata():
+                raise ValueError(
+                    f"{path.name} holds a card alone: the package leaves out the weights of nets above seed 0. Install "
+                    "the library from its repository, which has them, or train the net anew: `atexlib run` with "
+                    "--recompute."
+                )
             net.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{path} holds no {type(net).__name__} that can be read ({error}); restore it.") from error
