@@ -94,6 +94,15 @@ def test_smoothness_of_a_linear_net_is_perfect(linear):
     assert made("smoothness", defense="plain", iterations=0, map="blur 2")["ssim max"]["mean"] < 0.9
 
 
+def test_a_map_of_random_numbers_gives_the_level_of_each_measure():
+    """Its mass is the share of the pixels that are not black, and it has no slope to attack."""
+    card = made("smoothness", defense="plain", iterations=0, map="random")
+    x = Place(**WHERE).images("test", 4).images
+    assert card["mass"]["mean"] == pytest.approx((x > 0).float().mean().item(), abs=0.1)
+    assert abs(card["rank"]["mean"]) < 0.3
+    assert "spearman" not in card
+
+
 def test_theorem_1_holds_and_not_for_the_logit():
     card = made("theorem1", defense="none")
     for name in ("probability", "log-probability"):
