@@ -94,10 +94,21 @@ def smoothness_table(*, datasets: Sequence[str] = PAPER_DATA) -> Table:
             for name, spec in specs.items()
         }
         parts[dataset] = pd.DataFrame(rows).T
-        for title in MEASURES:
-            said.append(words.ends(f"{dataset}: {title}", {name: row[title] for name, row in cells.items()}))
+        columns = {title: {name: row[title] for name, row in cells.items()} for title in MEASURES}
+        said += [words.ends(f"{dataset}: {title}", column) for title, column in columns.items()]
+        said += _off_the_object(dataset, cells)
     note = "\n".join(report.origin(**maps(name, "plain", 0)) for name in datasets)
     return noted(pd.concat(parts), note, said)
+
+
+def _off_the_object(dataset: str, cells: dict[str, dict[str, Interval | None]]) -> list[str]:
+    """How many maps have less mass on the object than random numbers have, by the means; nothing without these."""
+    masses = {name: row["mass"].mean for name, row in cells.items() if row["mass"] is not None}
+    level = masses.pop(TITLES[CHANCE], None)
+    if level is None:
+        return []
+    below = sum(mass < level for mass in masses.values())
+    return [f"{dataset}: {below} of {len(masses)} maps have less mass on the object than random numbers, {level:.3f}."]
 
 
 def _measured(metric: str, spec: dict[str, Any]) -> Interval | None:
