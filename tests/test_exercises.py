@@ -243,6 +243,19 @@ def chanced(
     return answer
 
 
+def in_steps(count):
+    return lambda *case: area_of(*case, [k / count for k in range(count + 1)])
+
+
+def back_again(net, image, importance, c):
+    order, values = importance.flatten().argsort(descending=True), [net(image[None])]
+    for place in order:
+        changed = image.flatten().clone()
+        changed[place] = 0
+        values.append(net(changed.view(1, *image.shape)))
+    return torch.cat(values).softmax(1)[:, c].detach()
+
+
 def inserted(net, image, importance, c):
     full = area_of(net, image, -importance, c)
     return full.flip(0)
@@ -270,6 +283,25 @@ ABOVE_CHANCE = {
     "twice": (lambda *case: 2 * chanced()(*case), "not the mean area"),
     "a batch": (lambda n, x, phi, c, r: chanced()(n, x[None], phi[None], c, r), "right"),
     "argmax": (lambda n, x, phi, c, r: n(x).argmax(1)[1], "it stops"),
+    "in 28 steps": (chanced(curve=in_steps(28)), "not in 28 steps"),
+    "in 10 steps": (chanced(curve=in_steps(10)), "not in 10 steps"),
+    "no end": (chanced(curve=lambda *case: area_of(*case)[:-1]), "all is missing"),
+    "no start": (chanced(curve=lambda *case: area_of(*case)[1:]), "none is missing"),
+    "one away at a time": (chanced(curve=back_again), "stay away"),
+    "median": (chanced(many=torch.median), "not the median"),
+    "worst order": (chanced(many=torch.max), "not the worst"),
+    "last order": (chanced(many=lambda a: a[-1]), "that is the last"),
+    "logarithms": (chanced(curve=lambda *case: area_of(*case).log()), "not logarithms"),
+    "share of chance": (chanced(end=lambda a, b: (a - b) / a), "not a share of chance"),
+    "percent": (chanced(end=lambda a, b: 100 * (a - b)), "not a percentage"),
+    "ratio, upside down": (chanced(end=torch.div), "upside down"),
+    "without its sign": (chanced(end=lambda a, b: (a - b).abs()), "without sign"),
+    "clamp": (chanced(end=lambda a, b: (a - b).clamp(min=0)), "leave it so"),
+    "how many it beats": (
+        chanced(many=lambda a: a, end=lambda a, b: (a > b).float().mean()),
+        "not how many",
+    ),
+    "times the image": (lambda n, x, phi, c, r: chanced()(n, x, phi * x, c, r), "not times the image"),
 }
 
 
@@ -406,8 +438,8 @@ FOOLED_AND_DEAD = {
     "dead counted": (shares(apart=False), "counted as fooled"),
     "dead zeroed": (zeroed, "set to zero, were counted"),
     "of the living": (shares(living=True), "it stops"),
-    "none dead": (lambda *case: (shares()(*case)[0], [False] * 12), "dead maps were not counted"),
-    "none fooled": (lambda *case: ([False] * 12, shares()(*case)[1]), "no map was counted"),
+    "none dead": (lambda *case: (shares()(*case)[0], [False] * 18), "dead maps were not counted"),
+    "none fooled": (lambda *case: ([False] * 18, shares()(*case)[1]), "no map was counted"),
     "not stretched": (shares(stretch=False), "not stretched"),
     "by the largest": (shares(base=0), "take the smallest"),
     "for the batch": (shares(dims=(0, 1, 2, 3)), "by itself"),
@@ -421,7 +453,18 @@ FOOLED_AND_DEAD = {
     "fooled alone": (lambda *case: shares()(*case)[0], "two tensors"),
     "shares": (lambda *case: [part.float().mean() for part in shares()(*case)], "two tensors"),
     "not": (lambda *case: [~part for part in shares()(*case)], "neither fooled nor dead"),
-    "dead wrong": (lambda *case: (shares()(*case)[0], ~shares()(*case)[1]), "look at dead: fooled is right"),
+    "alive": (lambda *case: (shares()(*case)[0], ~shares()(*case)[1]), "alive, not dead"),
+    "all dead": (lambda *case: (shares()(*case)[0], [True] * 18), "look at dead: fooled is right"),
+    "a root": (shares(loss=lambda h, m: (h - m).square().mean((1, 2, 3)).sqrt()), "without a root"),
+    "a small bound": (shares(0.1), "yours is smaller"),
+    "a large bound": (shares(0.3), "yours is larger"),
+    "inside alone": (
+        shares(loss=lambda h, m: ((h - m).square() * (1 - m)).sum((1, 2, 3)) / (1 - m).sum()),
+        "not the inside",
+    ),
+    "dead by the mean": (shares(dead=lambda span, v: v.mean((1, 2, 3)) < 1e-6), "not the mean"),
+    "dead by the spread": (shares(dead=lambda span, v: v.flatten(1).std(1) < 1e-6), "standard deviation"),
+    "dead by 1e-4": (shares(dead=lambda span, v: span < 1e-4), "1e-6, yours is larger"),
     "fooled wrong": (lambda *case: (~shares()(*case)[0], shares()(*case)[1]), "look at fooled: dead is right"),
     "a loss for all": (lambda v, m: (v - m).square().mean() <= 0.2, "two tensors"),
     "none": (lambda v, m: (None, None), "it stops"),
@@ -837,6 +880,9 @@ FIRST = {
         "signed, from the map": (lambda h, o: moved(torch.add)(o, h), "add the sizes"),
         "rows": (moved(lambda a, b: a.abs()), "rows alone"),
         "columns": (moved(lambda a, b: b.abs()), "columns alone"),
+        "larger": (moved(lambda a, b: torch.maximum(a.abs(), b.abs())), "not the larger"),
+        "smaller": (moved(lambda a, b: torch.minimum(a.abs(), b.abs())), "not the smaller"),
+        "of the sum": (moved(lambda a, b: (a + b).abs()), "not of their sum"),
         "mean": (moved(lambda a, b: (a.abs() + b.abs()) / 2), "do not average"),
         "square": (moved(lambda a, b: a**2 + b**2), "square of the line"),
         "undivided": (moved(centre=undivided), "divided by the map's own sum"),

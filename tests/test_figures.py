@@ -41,7 +41,7 @@ MOST = 0.15
 
 # Tables that are sentences already, lists of sources, or stand on the page of speed above its list of missed bars.
 WORDLESS = re.compile(
-    r"cards_of_|claim_cells|verdict_table|missed_bars|in_words|rivals_table|(growth|roofline|scaling|speed|step)_table"
+    r"cards_of_|claim_cells|verdict_table|missed_bars|in_words|rivals_table|(growth|roofline|scaling|step)_table"
 )
 # Figures from cards whose sentences stand under a table of the same cells.
 UNDER_A_TABLE = {"longer_maps"}

@@ -9,7 +9,7 @@ from atexlib import attack, defend, explain, nets
 from atexlib.attack import inputs
 from atexlib.experiments import KINDS, Place
 from atexlib.experiments.engine import results
-from atexlib.experiments.kinds import costs, efficacy, fooling, repair, variants
+from atexlib.experiments.kinds import costs, efficacy, fooling, repair, smoothness, variants
 from atexlib.experiments.subjects import nets as subjects
 from atexlib.maps import shape
 
@@ -92,6 +92,16 @@ def test_smoothness_of_a_linear_net_is_perfect(linear):
     assert card["mass"]["mean"] == pytest.approx(shape.mass_on(maps, x > 0).mean().item(), rel=1e-4)
     assert card["variation"]["values"] == pytest.approx(shape.total_variation(maps).tolist(), rel=1e-4)
     assert made("smoothness", defense="plain", iterations=0, map="blur 2")["ssim max"]["mean"] < 0.9
+
+
+def test_a_map_of_random_numbers_gives_the_level_of_each_measure():
+    """Its mass on some pixels is their share, and it has no slope to attack."""
+    card = made("smoothness", defense="plain", iterations=0, map="random")
+    assert abs(card["rank"]["mean"]) < 0.3
+    assert "spearman" not in card
+    x = torch.randn(8, 1, 28, 28, generator=seeded())
+    maps = smoothness.MAPS["random"](None, x, None)
+    assert shape.mass_on(maps, x > 1).tolist() == pytest.approx((x > 1).float().mean((1, 2, 3)).tolist(), abs=0.03)
 
 
 def test_theorem_1_holds_and_not_for_the_logit():

@@ -85,6 +85,22 @@ def check_figures(nb):
     return problems
 
 
+TABLE = re.compile(r"DataFrame|\.style\b(?!\(\))|(?<!')\btable\b|set_index|\.T\b|swap_matrix\(")
+FROM = re.compile(r"\b(note|about|foot|origin|lab\.test\.name|PRESETS)\b|\b(figures|pages)\.\w+\(")
+
+
+def check_notes(nb):
+    """A table or figure says where it comes from: data set, preset, seed, how many images."""
+    problems = []
+    for i, cell in enumerate(code_cells(nb)):
+        code = strip_magics(source(cell))
+        *_, last = ast.parse(code).body or [None]
+        is_table = isinstance(last, ast.Expr) and TABLE.search(ast.unparse(last))
+        if (is_table or "plt.show()" in code) and not FROM.search(code):
+            problems.append(f"the table or figure of code cell {i} does not say where it comes from")
+    return problems
+
+
 def check_directives(nb):
     return [
         f"markdown cell {i} has a backtick directive, which Colab shows raw: use a colon fence"
@@ -179,7 +195,7 @@ EVERYWHERE = [
     check_format, check_no_outputs, check_parameters, check_cell_length, check_figures, check_directives, check_title,
     check_install,
 ]  # fmt: skip
-IN_CHAPTERS = [check_median, check_reading_time, check_sections, check_freshness]
+IN_CHAPTERS = [check_median, check_notes, check_reading_time, check_sections, check_freshness]
 
 
 @pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=lambda path: path.relative_to(ROOT / "notebooks").as_posix())
@@ -236,7 +252,8 @@ def good_notebook():
         nbformat.v4.new_markdown_cell(text),
         nbformat.v4.new_code_cell(install),
         nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell("plt.plot([1, 2])\nplt.show()", metadata={"mystnb": figure}),
+        nbformat.v4.new_code_cell("plt.plot([1, 2])\nshow.foot(lab.note)\nplt.show()", metadata={"mystnb": figure}),
+        nbformat.v4.new_code_cell("print(lab.note)\npd.DataFrame(rows).T"),
     ]
     kernel = {"name": "python3", "display_name": "Python 3"}
     return json.loads(json.dumps(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})))
@@ -266,6 +283,8 @@ SPOILED = {
     "no alt text": (check_figures, lambda nb: nb["cells"][3]["metadata"]["mystnb"].pop("image")),
     "a short alt text": (check_figures, lambda nb: nb["cells"][3]["metadata"]["mystnb"]["image"].update(alt="A line")),
     "no caption": (check_figures, lambda nb: nb["cells"][3]["metadata"]["mystnb"]["figure"].pop("caption")),
+    "a figure without a note": (check_notes, replace(3, "show.foot(lab.note)\n", "")),
+    "a table without a note": (check_notes, replace(4, "print(lab.note)\n", "")),
     "a backtick directive": (check_directives, replace(0, "```\n# a", "```{note}\n# a")),
     "no title": (check_title, replace(0, "# Title", "Title")),
     "two titles": (check_title, replace(0, "## Limits", "# Limits")),

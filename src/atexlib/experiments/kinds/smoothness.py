@@ -3,7 +3,8 @@
 import functools
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ...data import DATASETS
 from ...explain import Explainer, gradient, smoothgrad
@@ -19,11 +20,20 @@ from .tables import EXPLAINER_SAMPLES
 COPIES = 100  # noisy copies of the reference, as in the paper
 ATTACKED = 4  # the attack on the maps takes this fraction of a preset's images
 ATTACK_EPS = 0.06
+CHANCE = "random"
+
+
+def _by_chance(_model: nn.Module, x: Tensor, _target: Tensor) -> Tensor:
+    """A map of random numbers, which knows neither net nor image: the level of every measure."""
+    return torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(x.device)
+
+
 MAPS: dict[str, Explainer] = {
     "gradient": gradient,
     "blur 1": functools.partial(blurred_gradient, sigma=1.0),
     "blur 2": functools.partial(blurred_gradient, sigma=2.0),
     "smoothgrad": functools.partial(smoothgrad, samples=EXPLAINER_SAMPLES, sigma=nets.SIGMA),
+    CHANCE: _by_chance,
 }
 SETTINGS = {
     "copies": COPIES,
@@ -51,7 +61,7 @@ def smoothness(spec: Spec, place: Place) -> Metrics:
 
     `ssim max`, `ssim l1`, `ssim raw`: to the SmoothGrad map of the undefended net, both maps divided by their largest
     value, by their sum, or as they are. `variation`, `mass`, `deletion`, `insertion`: see `judge.faithfulness`.
-    `spearman`, `topk`: of the map before and after an untargeted attack on it.
+    `spearman`, `topk`: of the map before and after an untargeted attack on it, which a random map has not.
     """
     size, test = place.size, place.images("test")
     images = place.images("test", size.images).images.to(place.device)
@@ -59,10 +69,6 @@ def smoothness(spec: Spec, place: Place) -> Metrics:
     reference, target = _reference(place)
     explainer = MAPS[spec["map"]]
     maps = explainer(model, images, target)
-    attacked = images[: max(1, len(images) // ATTACKED)]
-    effort: dict[str, Any] = {"steps": size.steps, "starts": size.starts, "explainer": explainer}
-    attack = attacks.make("untargeted", place, attacked, eps=ATTACK_EPS, **effort)
-    stable = measure.stability(model, attacked, attack, eps=ATTACK_EPS, explainer=explainer, progress=place.progress)
     curves = {curve.__name__: curve(model, images, maps, target) for curve in (deletion, insertion)}
     found = {
         "ssim max": alike.ssim(shape.normalize(maps), shape.normalize(reference)),
@@ -78,8 +84,17 @@ def smoothness(spec: Spec, place: Place) -> Metrics:
         "accuracy": accuracy(model, test.images, test.labels),
         "curves": {name: curve.mean(0).tolist() for name, curve in curves.items()},
         **{name: summary(plain(values)) for name, values in found.items()},
-        **{name: summary(stable[name]) for name in ("spearman", "topk", "label_kept")},
+        **({} if spec["map"] == CHANCE else _attacked(place, model, images, explainer)),
     }
+
+
+def _attacked(place: Place, model: nn.Module, images: Tensor, explainer: Explainer) -> Metrics:
+    """What an untargeted attack leaves of the maps of the first images."""
+    size, attacked = place.size, images[: max(1, len(images) // ATTACKED)]
+    effort: dict[str, Any] = {"steps": size.steps, "starts": size.starts, "explainer": explainer}
+    attack = attacks.make("untargeted", place, attacked, eps=ATTACK_EPS, **effort)
+    found = measure.stability(model, attacked, attack, eps=ATTACK_EPS, explainer=explainer, progress=place.progress)
+    return {name: summary(found[name]) for name in ("spearman", "topk", "label_kept")}
 
 
 def _reference(place: Place) -> tuple[Tensor, Tensor]:

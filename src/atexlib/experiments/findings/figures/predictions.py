@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from .... import show
+from ....maps.intervals import Interval
 from ...kinds.efficacy import DIRECTIONS, RECIPES
-from ...kinds.smoothness import MAPS
+from ...kinds.smoothness import CHANCE, MAPS
 from ...kinds.tables import EXPLAINER_SAMPLES
 from ...subjects.nets import ITERATED
 from .. import report, verdicts, words
@@ -25,6 +26,7 @@ TITLES = {
     "blur 1": "gradient, blur of 1 pixel",
     "blur 2": "gradient, blur of 2 pixels",
     "smoothgrad": f"SmoothGrad, {EXPLAINER_SAMPLES} copies",
+    CHANCE: "random numbers",
 }
 MEASURES = {
     "SSIM to SmoothGrad": "ssim max",
@@ -82,18 +84,37 @@ def smoothness_table(*, datasets: Sequence[str] = PAPER_DATA) -> Table:
         specs = {TITLES.get(of, of): maps(dataset, "plain", 0, of=of) for of in MAPS}
         specs |= {report.label(net): maps(dataset, net, MOST) for net in ITERATED}
         specs = {name: spec for name, spec in specs.items() if verdicts.found(**spec)}
+        cells = {
+            name: {title: _measured(metric, spec) for title, metric in MEASURES.items()} for name, spec in specs.items()
+        }
         rows = {
             name + report.seeds([spec]): {
-                title: report.text(verdicts.mean(metric, **spec)) for title, metric in MEASURES.items()
+                title: "–" if cell is None else str(cell) for title, cell in cells[name].items()
             }
             for name, spec in specs.items()
         }
         parts[dataset] = pd.DataFrame(rows).T
-        for title, metric in MEASURES.items():
-            means = {name: verdicts.mean(metric, **spec) for name, spec in specs.items()}
-            said.append(words.ends(f"{dataset}: {title}", means))
+        columns = {title: {name: row[title] for name, row in cells.items()} for title in MEASURES}
+        said += [words.ends(f"{dataset}: {title}", column) for title, column in columns.items()]
+        said += _off_the_object(dataset, cells)
     note = "\n".join(report.origin(**maps(name, "plain", 0)) for name in datasets)
     return noted(pd.concat(parts), note, said)
+
+
+def _off_the_object(dataset: str, cells: dict[str, dict[str, Interval | None]]) -> list[str]:
+    """How many maps have less mass on the object than random numbers have, by the means; nothing without these."""
+    masses = {name: row["mass"].mean for name, row in cells.items() if row["mass"] is not None}
+    level = masses.pop(TITLES[CHANCE], None)
+    if level is None:
+        return []
+    below = sum(mass < level for mass in masses.values())
+    return [f"{dataset}: {below} of {len(masses)} maps have less mass on the object than random numbers, {level:.3f}."]
+
+
+def _measured(metric: str, spec: dict[str, Any]) -> Interval | None:
+    """The mean of a measure; None where the map has none: random numbers have no slope to attack."""
+    is_there = metric in verdicts.found(**spec)[0]["metrics"]
+    return verdicts.mean(metric, **spec) if is_there else None
 
 
 def efficacy_curves(*, datasets: Sequence[str] = PAPER_DATA, defense: str = "atex") -> Figure:

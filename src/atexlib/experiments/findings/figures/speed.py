@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from .... import show
 from ....explain import EXPLAINERS, traits
 from ...kinds.speed import SIDES
-from .. import plan, report, verdicts
+from .. import plan, report, verdicts, words
 from .tables import Table, legend, noted
 
 # What each shall reach: the share of its peer's time.
@@ -33,8 +33,8 @@ def _cards(preset: str = CPU) -> dict[str, dict[str, Any]]:
 
 
 def _label(name: str) -> str:
-    words = {"fgsm": "FGSM", "pgd": "PGD", "topk_intersection": "top-50 intersection"}
-    return traits(name).label if name in EXPLAINERS else words.get(name, report.label(name))
+    titles = {"fgsm": "FGSM", "pgd": "PGD", "topk_intersection": "top-50 intersection"}
+    return traits(name).label if name in EXPLAINERS else titles.get(name, report.label(name))
 
 
 def _origin(preset: str = CPU) -> str:
@@ -48,10 +48,14 @@ def _ratios(times: dict[str, list[float]]) -> np.ndarray:
 
 def speed_table(*, preset: str = CPU) -> Table:
     """Time of the library over that of its peer, round by round, and how equal their values are."""
-    rows = []
+    rows, said = [], []
     for side, card in _cards(preset).items():
-        for name, times in card["seconds"].items():
-            ratio = _ratios(times)
+        ratios = {name: _ratios(times) for name, times in card["seconds"].items()}
+        medians = {_label(name): float(np.median(ratio)) for name, ratio in ratios.items()}
+        less = sum(median < 1 for median in medians.values())
+        said.append(f"At {side} pixels the library takes less time than its peer in {less} of {len(medians)} rows.")
+        said.append(words.ends(f"The time at {side} pixels, ours over theirs,", medians, decimals=2))
+        for name, ratio in ratios.items():
             bar = BARS.get(name)
             rows.append(
                 {
@@ -64,7 +68,7 @@ def speed_table(*, preset: str = CPU) -> Table:
                     "difference": f"{card['difference'][name]:.1e}",
                 }
             )
-    return noted(rows, f"median [smallest, largest] over the rounds; {_origin(preset)}", labelled=False)
+    return noted(rows, f"median [smallest, largest] over the rounds; {_origin(preset)}", said, labelled=False)
 
 
 def missed_bars() -> Table:
