@@ -20,7 +20,15 @@ FIRST = 16  # images that are judged again, unless more are asked for
 
 @dataclass(frozen=True)
 class Entry:
-    """What a folder holds: who entered what, the net, and the judgement that came with it."""
+    """What a folder holds: who entered what, the net, and the judgement that came with it.
+
+    >>> import torch
+    >>> from atexlib import judge, nets
+    >>> net = nets.ConvNet(side=8, width=4, hidden=8)
+    >>> card = judge.judge(net, torch.rand(2, 1, 8, 8), suite="smoke", name="mine", progress=False)
+    >>> judge.Entry({"name": "mine"}, net, card).card.name
+    'mine'
+    """
 
     about: dict[str, str]
     net: nn.Module
@@ -68,6 +76,13 @@ def read_entry(folder: str | Path) -> Entry:
 
 def check_entry(folder: str | Path, *, images: int = FIRST, progress: bool = True) -> Judgement:
     """Judge an entry's net again, on the first images of the data set's test split, and compare with its card.
+
+    >>> from atexlib import judge
+    >>> try:
+    ...     judge.check_entry("nowhere")
+    ... except ValueError as error:
+    ...     print(error)
+    nowhere lacks card.json, entry.toml, net.py, weights.safetensors; it holds only what an entry needs.
 
     Args:
         folder: see `read_entry`.

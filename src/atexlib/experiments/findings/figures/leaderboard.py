@@ -23,6 +23,7 @@ DATA = PAPER_DATA[0]
 EPS = 0.05
 READ = {"kept": "stands", "spearman": "Spearman", "topk": "top-50"}
 PRICES = (0.005, 0.01)
+FIRST = "distance"  # the attacker whom every net meets
 
 
 def _cells(dataset: str, eps: float) -> dict[str, dict[str, Any]]:
@@ -44,7 +45,7 @@ def _flags(spec: dict[str, Any]) -> list[str]:
 
 
 def _origin(dataset: str, eps: float) -> str:
-    return report.origin(metric="kept", **{**_cells(dataset, eps).get("none", {}), "kind": "judged", "eps": eps})
+    return report.origin(metric="kept", kind="judged", dataset=dataset, defense="none", eps=eps)
 
 
 def leaderboard(*, dataset: str = DATA, eps: float = EPS) -> Table:
@@ -65,7 +66,9 @@ def leaderboard(*, dataset: str = DATA, eps: float = EPS) -> Table:
         }
     note = f"eps {eps}; stands: 0 is chance, 1 a map that nothing moved; judged by us; {_origin(dataset, eps)}"
     said = [
-        words.ends(f"{title}, at each image's worst attack,", _column(metric, cells)) for metric, title in READ.items()
+        words.ends(f"{title}, at each image's worst attack,", _column(metric, cells))
+        for metric, title in READ.items()
+        if cells
     ]
     return noted(pd.DataFrame(rows).T, note, said, sortable=True)
 
@@ -119,33 +122,39 @@ def front_in_words(*, dataset: str = DATA, eps: float = EPS) -> words.Said:
     """Which nets no other one beats in both accuracy and stability."""
     points = {name: (_mean("accuracy", s), _mean("kept", s)) for name, s in _cells(dataset, eps).items()}
     front = [n for n, point in points.items() if not any(_beats(other, point) for other in points.values())]
+    if not front:
+        return words.Said()
     names = ", ".join(report.label(name) for name in sorted(front, key=lambda name: points[name][0]))
     return words.Said(f"No other net is better both in accuracy and in what stands, by the means, than: {names}.")
 
 
 def by_attacker(*, dataset: str = DATA, eps: float = EPS, metric: str = "spearman") -> Table:
     """What each attacker of the suite leaves by itself, on the images that were not at chance when its turn came."""
-    rows = {}
+    rows, first = {}, {}
     for name, spec in _cells(dataset, eps).items():
         found = [card["metrics"]["attackers"] for card in verdicts.found(**spec)]
         left: dict[str, list[float]] = defaultdict(list)
         for attacker, values in itertools.chain.from_iterable(attackers.items() for attackers in found):
             left[attacker].append(values[metric])
         rows[report.label(name)] = {attacker: f"{statistics.mean(values):.3f}" for attacker, values in left.items()}
+        first[report.label(name)] = statistics.mean(left[FIRST])
     note = f"{report.label(metric)}, means over the seeds; eps {eps}; {_origin(dataset, eps)}"
-    return noted(pd.DataFrame(rows).T.fillna(""), note)
+    said = [words.ends(f"{report.label(metric)} after {FIRST} alone", first)] if first else []
+    return noted(pd.DataFrame(rows).T.fillna(""), note, said)
 
 
 def flags_table(*, dataset: str = DATA, eps: float = EPS) -> Table:
     """What speaks against each number."""
     found = {report.label(name): _flags(spec) for name, spec in _cells(dataset, eps).items()}
     rows = [{"net": name, "flag": flag} for name, flags in found.items() for flag in flags]
-    return noted(pd.DataFrame(rows), f"eps {eps}; {_origin(dataset, eps)}", labelled=False)
+    nets = sum(bool(flags) for flags in found.values())
+    said = [f"{len(rows)} flags speak against {nets} of {len(found)} defences, some of them against several seeds."]
+    return noted(pd.DataFrame(rows), f"eps {eps}; {_origin(dataset, eps)}", said, labelled=False)
 
 
 def chosen_strengths(*, dataset: str = DATA, seed: int = 0) -> Table:
     """The trials of each later defence, what they cost on validation images, and the strongest for a point at most."""
-    rows = {}
+    rows, found = {}, dict.fromkeys(PRICES, 0)
     for name, chosen in TRIED.items():
         wanted = {"dataset": dataset, "defense": name, "seed": seed}
         cards = [card for card in verdicts.every("trial") if wanted.items() <= card["spec"].items()]
@@ -155,10 +164,15 @@ def chosen_strengths(*, dataset: str = DATA, seed: int = 0) -> Table:
         row = {"setting": str(chosen.strength), "trials": str(len(lost))}
         for price in PRICES:
             allowed = [strength for strength, paid in lost.items() if paid <= price]
+            found[price] += bool(allowed)
             row[f"for {100 * price:g} points"] = f"{max(allowed):g}" if allowed else "none of them"
         row["points lost"] = ", ".join(f"{strength:g}: {100 * paid:.2f}" for strength, paid in sorted(lost.items()))
         rows[report.label(name)] = row
-    return noted(pd.DataFrame(rows).T, f"validation images; {dataset}; seed {seed}")
+    said = [
+        f"For at most {100 * price:g} points a strength was found for {count} of {len(rows)}."
+        for price, count in found.items()
+    ]
+    return noted(pd.DataFrame(rows).T, f"validation images; {dataset}; seed {seed}", said)
 
 
 def suite_strength(*, dataset: str = DATA, eps: float = EPS) -> Table:
