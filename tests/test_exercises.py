@@ -4,6 +4,7 @@ import ast
 import copy
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -1008,3 +1009,14 @@ def test_each_answer_to_the_first_exercise_gets_its_hint(chapter, name, answer, 
 @pytest.mark.parametrize(("chapter", "name"), FIRST)
 def test_every_check_has_ten_wrong_answers(chapter, name):
     assert sum(hint != "right" for _, hint in FIRST[chapter, name].values()) >= 10
+
+
+def test_no_check_of_a_chapter_is_without_its_table():
+    known = {*FIRST, *SECOND, ("06_atex", "check_orthogonal_unit")}
+    found = set()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        found |= {(path.stem, name) for name in re.findall(r"^def (check_\w+)\(", code, re.M)}
+    assert found == known
+    assert all(sum(hint != "right" for _, hint in answers.values()) >= 10 for answers in SECOND.values())

@@ -183,6 +183,13 @@ def test_numbers_are_those_of_the_cards():
     assert closed.mean == pytest.approx((mean.mean - none) / (1 - none))
 
 
+def test_what_chance_gives_stands_beside_each_measure_of_maps():
+    table = figures.smoothness_table(datasets=("mnist",))
+    (level,) = [name for name in table.index.get_level_values(-1) if name.startswith("random numbers")]
+    assert table.loc[("mnist", level), "mass"].startswith("0.178")  # the share of pixels that are not black
+    assert "less mass on the object than random numbers" in repr(table.said)
+
+
 def test_maps_of_a_cell_that_was_not_run_are_empty():
     spec = dict(next(iter(fooling._cells(("active",), "digits").values())))
     assert fooling._maps(spec, "before", channels=2).shape == (3, 2, 8, 16)
