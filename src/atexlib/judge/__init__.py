@@ -12,11 +12,13 @@ from .faithfulness import area, blurred_gradient, deletion, insertion
 from .judging import Judgement, judge, load_judgement
 from .likeness import likeness
 from .outsider import made_by
+from .signs import SIGNS, suspicion
 from .stability import Stability, average_case, max_min, min_max
 from .suite import SUITES
 from .verdict import Verdict, verdicts
 
 __all__ = [
+    "SIGNS",
     "SUITES",
     "Audit",
     "Judgement",
@@ -37,5 +39,6 @@ __all__ = [
     "max_min",
     "min_max",
     "save_card",
+    "suspicion",
     "verdicts",
 ]
