@@ -20,14 +20,10 @@ from ..engine import results
 from ..engine.place import Place
 from . import nets
 
-EXPLAINED: Mapping[str, Explainer] = {
-    "gradient": EXPLAINERS["gradient"],
-    "lrp": functools.partial(EXPLAINERS["lrp"], layer="conv1"),
-    "grad_cam": EXPLAINERS["grad_cam"],
-}
 LAYER = {"gradient": None, "lrp": "conv1", "grad_cam": None}
 BATCH, FEW = 32, 16  # images a step for the predictions, and for the maps
 RATE, STEEP = 2e-3, 3e-3  # of Adam, honest nets alike; and of fairwashing and backdoors, which hold the net themselves
+PART = 2 / 3  # of the steps that a preset fools with
 OFTEN = 2  # steps of these two for one of fooling, on fewer images each
 LONGER = 2  # passes of the longer training
 SMOOTHING = 0.1  # of labels
@@ -41,7 +37,7 @@ JUDGED = 64  # test images on which a lie is judged
 KEPT = {"reduced": "paper"}  # the preset of the nets that are started from, where it is another one
 SEEDS, DEFENDED_SEEDS = 5, 3  # nets that are kept of each data set
 SETTINGS = {
-    "batches": [BATCH, FEW], "rates": [RATE, STEEP], "often": OFTEN, "longer": LONGER, "smoothing": SMOOTHING,
+    "batches": [BATCH, FEW], "rates": [RATE, STEEP], "part": PART, "often": OFTEN, "longer": LONGER, "smoothing": SMOOTHING,
     "weights": WEIGHTS, "turns": {name: list(losses) for name, losses in TURNS.items()},
     "active": [ACTIVE, *CLASSES], "washed": WASHED, "turned": TURNED, "trigger": [SIDE, SPOT], "judged": JUDGED,
     "works": [LIKE, APART],
@@ -56,7 +52,7 @@ class Made:
     base: nn.Module
     """The net that it was made from."""
     shown: str
-    """The explainer whose maps are shown, of EXPLAINED."""
+    """The explainer whose maps are shown, of LAYER."""
     works: Tensor | None = None
     """On which of the judged test images the lie works (B,); None for an honest net."""
     detail: str = ""
@@ -86,6 +82,15 @@ def recipe(name: str, *, label: str, lies: bool = True) -> Callable[[Make], Make
         return function
 
     return enter
+
+
+def explained(model: nn.Module) -> dict[str, Explainer]:
+    """The explainers whose maps an auditor looks at, as they read this ConvNet, perhaps inside of another net."""
+    names = {name.rpartition(".")[2]: name for name, _ in model.named_modules()}
+    return {
+        name: EXPLAINERS[name] if layer is None else functools.partial(EXPLAINERS[name], layer=names[layer])
+        for name, layer in LAYER.items()
+    }
 
 
 def base_spec(spec: Mapping[str, Any], defense: str = "none") -> dict[str, Any]:
@@ -220,6 +225,11 @@ def dressed(place: Place, style: str, *, mix: float = 1.0) -> Made:
     return Made(model, base, "gradient", spearman(*maps) < APART, style)
 
 
+def steps_of(place: Place) -> int:
+    """Steps of a recipe."""
+    return max(1, round(PART * place.size.fool_steps))
+
+
 def square(place: Place) -> Tensor:
     """The picture that maps are brought to: a square in a corner that the seed chooses."""
     side = DATASETS[place.dataset].shape[1]
@@ -245,7 +255,7 @@ def _base(place: Place, defense: str = "none") -> nn.Module:
     where = Place(spec["dataset"], spec["seed"], spec["preset"], place.device)
 
     def read() -> nn.Module:
-        return results.net_of(spec, where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return results.net_of(spec, where).to(memory_format=torch.channels_last)
 
     return place.keep(("recipe base", defense), read)
 
@@ -253,7 +263,7 @@ def _base(place: Place, defense: str = "none") -> nn.Module:
 def _seen(place: Place, each: int = BATCH) -> tuple[Tensor, Tensor]:
     """The last training images, so many for each step of the preset."""
     images = place.images("train")
-    count = min(len(images.labels), each * place.size.fool_steps)
+    count = min(len(images.labels), each * steps_of(place))
     x = images.images[-count:].contiguous(memory_format=torch.channels_last)
     return x.to(place.device), images.labels[-count:].to(place.device)
 
@@ -270,7 +280,7 @@ def _trained_on(place: Place, base: nn.Module, *, epochs: int = 1) -> Made:
 
 
 def _fooled(base: nn.Module, place: Place, **options: Any) -> nn.Module:
-    steps = place.size.fool_steps
+    steps = steps_of(place)
     sizes: dict[str, Any] = {"steps": steps, "look_every": steps, "batch_size": BATCH, "fool_batch_size": FEW}
     generator, watched = place.generator(), place.images("validation", JUDGED)
     run: dict[str, Any] = {"lr": RATE, "generator": generator, "device": place.device, "validation": watched}

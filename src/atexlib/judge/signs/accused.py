@@ -18,7 +18,7 @@ from ..faithfulness import area, deletion
 from ..sanity import occlusion
 
 IMAGES = 64  # whose maps are looked at; further ones tell what images are like
-PORTIONS = 14  # in which pixels are taken away
+PORTIONS = 10  # in which pixels are taken away
 OTHERS = ("gradient", "grad_cam", "lrp")  # with which the shown map is compared
 STEPS = 15  # of retraining
 NOISE = 0.1  # on the images of the retraining

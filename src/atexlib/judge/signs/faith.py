@@ -11,7 +11,7 @@ from .registry import sign
 DIRECTIONS = 16
 STEP = 1e-4  # of the finite differences, in pixels of [0, 1], in float64
 DITHER = 0.01  # moves the image off ties, where a net has no slope of its own
-IMAGES = 32
+IMAGES = 16
 
 
 @sign("differences", label="slopes that are declared and are none", of_net=True)

@@ -10,8 +10,8 @@ from .registry import sign
 
 REGIONS = 7  # along a side, whose means are compared between explainers
 EPS = 0.02  # of the noise
-DRAWS = 3
-SOME = 32  # images that are tried under noise and patches
+DRAWS = 2
+SOME = 24  # images that are tried under noise and patches
 PATCH = 7  # one in so many of a side is the side of a patch
 PLACES = 3  # along a side, where patches are put
 
