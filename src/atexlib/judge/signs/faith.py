@@ -23,8 +23,8 @@ def differences(accused: Accused) -> float:
     >>> from atexlib.judge import signs
     >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(6, 1, 8, 8)
     >>> liar = attack.Decorated(net, "quantised")
-    >>> signs.SIGNS["differences"].score(signs.Accused(liar, x))
-    1.0
+    >>> bool(signs.SIGNS["differences"].score(signs.Accused(liar, x)) > 0.5)
+    True
     """
     generator = torch.Generator().manual_seed(0)
     x = accused.x[:IMAGES].double()
