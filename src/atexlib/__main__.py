@@ -1,4 +1,4 @@
-"""`python -m atexlib`: make results, list their kinds, say which are stale, walk the canaries, judge a net."""
+"""`python -m atexlib`: make results, list their kinds, say which are stale, walk canaries, judge a net, sit an exam."""
 
 import argparse
 import sys
@@ -37,6 +37,15 @@ def _parser(*, with_kinds: bool) -> argparse.ArgumentParser:
     judge.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
     judge.add_argument("--card", help="where the card goes (NAME.json)")
     judge.set_defaults(action=_judge)
+    exam = commands.add_parser("exam", help="nets without names: which were manipulated? Write them, or grade a sheet")
+    exam.add_argument("folder", nargs="?", default="exam", help="where the nets, images and sheet go (exam)")
+    exam.add_argument("--grade", metavar="SHEET", help="in place of writing: the grade of a sheet that is filled in")
+    exam.add_argument("--sit", action="store_true", help="in place of writing: this library's auditor fills the sheet")
+    exam.add_argument("--dataset", default="fashion-mnist", help="whose images the nets know (fashion-mnist)")
+    exam.add_argument("--preset", default="reduced", help="how long the liars were trained (reduced)")
+    exam.add_argument("--seed", type=int, default=0, help="which exam (0)")
+    exam.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
+    exam.set_defaults(action=_exam)
     return parser
 
 
@@ -122,6 +131,20 @@ def _judge(options: argparse.Namespace) -> None:
     for explainer, flags in found.flags.items():
         print(*(f"flag, {explainer}: {flag}" for flag in flags), sep="\n")
     print(path)
+
+
+def _exam(options: argparse.Namespace) -> None:
+    from . import chapters
+    from .experiments.engine.results import devices
+
+    if options.grade:
+        found = chapters.grade(options.grade)
+        print(found, *(f"net {number}: {what}" for number, what in found.key.items()), sep="\n")
+    elif options.sit:
+        print(chapters.sit(options.folder, progress=True))
+    else:
+        keys = {"dataset": options.dataset, "preset": options.preset, "seed": options.seed}
+        print(chapters.exam(options.folder, **keys, device=devices(options.device), progress=True))
 
 
 def _list(_options: argparse.Namespace) -> None:

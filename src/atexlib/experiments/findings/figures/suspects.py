@@ -137,7 +137,8 @@ def _evaders(against: str, weight: float, dataset: str) -> list[suspects.Net]:
 
 def _evasion(against: str, dataset: str) -> list[tuple[float, ...]]:
     """For each weight: mean success, mean distance moved, the share caught by the sign and by any, accuracy lost."""
-    scale, rows = suspects.scales((dataset,)), []
+    scale = suspects.scales((dataset,))
+    rows: list[tuple[float, ...]] = []
     for weight in AGAINST[against]:
         made = [net for net in _evaders(against, weight, dataset) if scale.known(net, [net.shown])]
         if not made:
