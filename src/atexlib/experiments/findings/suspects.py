@@ -5,14 +5,18 @@ two others say how many false alarms there are.
 """
 
 import functools
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ... import files
 from ...judge import SIGNS
+from ...judge.signs.reading import LIMITS
 from ...maps.intervals import Interval, wilson
 from ...maps.ranking import auc, threshold
 from ..subjects.exam import LIARS
@@ -183,8 +187,16 @@ def limits(*, datasets: Sequence[str] = DATASETS) -> dict[str, dict[str, dict[st
                 least = max(least, limit(sets)) if len(sets) > 1 else least
             rest = [n.raw(read)[sign] for n in scale.honest if not n.sets]
             alarms = sum(value > least for value in rest)
-            found.setdefault(explainer, {})[sign] = {"limit": least, "alarms": alarms, "honest": len(rest)}
+            found.setdefault(explainer, {})[sign] = {
+                "limit": float(f"{least:.5g}"), "alarms": alarms, "honest": len(rest),
+            }  # fmt: skip
     return found
+
+
+def write_limits() -> None:
+    """Write the limits where the audit reads them, after new cards."""
+    text = json.dumps(limits(), indent=1)
+    files.write(LIMITS, lambda path: Path(path).write_text(text + "\n", encoding="utf-8"))
 
 
 def answers(found: dict[str, dict[str, float]], dataset: str, *, least: float | None = None) -> tuple[bool, str, float]:

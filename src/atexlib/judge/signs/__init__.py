@@ -2,16 +2,19 @@
 
 from . import copies, faith, manifold, shown, weights
 from .accused import Accused, Suspect
+from .reading import Reading, read
 from .registry import SIGNS, Sign, sign, suspicion
 
 __all__ = [
     "SIGNS",
     "Accused",
+    "Reading",
     "Sign",
     "Suspect",
     "copies",
     "faith",
     "manifold",
+    "read",
     "shown",
     "sign",
     "suspicion",

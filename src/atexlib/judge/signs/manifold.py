@@ -8,6 +8,7 @@ from .registry import sign
 
 NEIGHBOURS = 24  # images near each one that span its tangent space
 DIRECTIONS = 12  # of it that are kept
+ROUNDING = 1e-5  # of the largest spread, below which there is none
 IDLE = 0.25  # share of the pixels, those that vary least from image to image
 
 
@@ -24,7 +25,9 @@ def manifold(suspect: Suspect) -> float:
     points, every = accused.x.flatten(1), accused.images.flatten(1)
     near = torch.cdist(points, every).topk(min(NEIGHBOURS + 1, len(every)), largest=False).indices
     around = every[near] - every[near].mean(1, keepdim=True)
-    basis = torch.linalg.svd(around, full_matrices=False).Vh[:, :DIRECTIONS]
+    _, spread, ways = torch.linalg.svd(around, full_matrices=False)
+    seen = spread > ROUNDING * spread[:, :1]  # beyond the rank of a neighbourhood its directions are arbitrary
+    basis = (ways * seen.unsqueeze(2))[:, :DIRECTIONS]
     maps = raw.detach().flatten(1)
     inside = (basis @ maps.unsqueeze(2)).square().sum((1, 2))
     whole = maps.square().sum(1)

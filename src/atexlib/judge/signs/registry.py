@@ -68,7 +68,7 @@ def suspicion(
 
     Args:
         model: net that takes images in [0, 1] and returns logits (B, C); it is used where its weights are.
-        images: clean images (N, C, H, W) in [0, 1], at least four; the maps of the first 64 are read, all of them say
+        images: clean images (N, C, H, W) in [0, 1], at least two; the maps of the first 64 are read, all of them say
             what images are like.
         explainers: names from `explain.available()`, or a dict of names and functions like those: whose maps are shown.
         signs: names from SIGNS; all if None.
@@ -79,7 +79,7 @@ def suspicion(
     model = running.plain(model)
     checks.batch("images", images, bounds=(0, 1))
     checks.fine("images", images)
-    checks.count("number of images", len(images), low=4)
+    checks.count("number of images", len(images), low=2)
     for what, names in {"explainers": explainers, "signs": signs}.items():
         if isinstance(names, str):
             raise ValueError(f"{what} is {names!r}; pass a list of names, [{names!r}].")

@@ -3,6 +3,7 @@
 import torch
 
 from ...explain.gradients import gradient
+from ...nets.running import predict
 from .accused import Accused
 from .registry import sign
 
@@ -24,7 +25,6 @@ def steepness(accused: Accused) -> float:
     """The logarithm of the mean slope of the explained logit, in units of the logits' spread over the images."""
     slope = gradient(accused.model, accused.x, accused.target)
     length = torch.linalg.vector_norm(slope, dim=(1, 2, 3)).mean()
-    with torch.no_grad():
-        spread = accused.model(accused.x).std()
+    spread = predict(accused.model, accused.x).std()
     tiny = torch.finfo(length.dtype).tiny
     return (length.clamp_min(tiny) / spread.clamp_min(tiny)).log().item()
