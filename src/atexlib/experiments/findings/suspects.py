@@ -147,6 +147,11 @@ def _scale(datasets: tuple[str, ...], _cards: int) -> Scale:
     return Scale(datasets=datasets)
 
 
+def clear() -> None:
+    """Forget the scales that were made, after cards were changed."""
+    _scale.cache_clear()
+
+
 def limit(sets: Sequence[float]) -> float:
     """The threshold that so few of these honest nets exceed."""
     return threshold(_tensor(sets), rate=FALSE)
