@@ -26,6 +26,7 @@ CHAPTERS = {
     12: ("Transfer and repair", "changed models", 2, 6, (6, 11), "RA"),
     13: ("Your own model", "practice", 1, 7, (7, 12), "A"),
     14: ("A real network", "practice", 2, 3, (2,), "A"),
+    16: ("Was it manipulated?", "practice", 2, 7, (12,), "RA"),
 }
 
 

@@ -568,6 +568,17 @@ def loses_graph(model, x, target=None, *, create_graph=False):
     return explain.gradient(model, x, target)
 
 
+class Before(nn.Module):
+    """The small net with something done to the image before it."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.net, self.before = body(), before
+
+    def forward(self, x):
+        return self.net(self.before(x))
+
+
 CASES = {  # net, explainer, which of a dark, a bright and a dark image can step, why not
     "smooth": (body, "gradient", [True] * 3, ""),
     "relu": (lambda: two_units(nn.ReLU), "gradient", [False] * 3, kinks.KINKS),
@@ -583,6 +594,8 @@ CASES = {  # net, explainer, which of a dark, a bright and a dark image can step
         [False] * 3,
         kinks.NO_SLOPE,
     ),
+    "rounded": (lambda: Before(lambda x: (64 * x).round() / 64), "gradient", [False] * 3, kinks.ROUNDED),
+    "saturated": (lambda: Before(lambda x: torch.sigmoid(60 + x)), "gradient", [False] * 3, kinks.SATURATED),
 }
 
 

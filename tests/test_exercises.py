@@ -971,6 +971,22 @@ FIRST = {
         "not begun": (lambda x, z, e: None, "not attempted"),
         "bytes": (lambda x, z, e: (255 * z).clamp("eps"), "it stops"),
     },
+    ("16_was_this_model_manipulated", "check_caught"): {
+        "right": (lambda s, h, r: (s > h.sort(descending=True).values[int(r * len(h))]).double().mean(), "right"),
+        "by a quantile": (lambda s, h, r: (s > h.quantile(1 - r)).double().mean(), "right"),
+        "not below": (lambda s, h, r: (s >= h.sort(descending=True).values[int(r * len(h))]).double().mean(), "equals"),
+        "the largest": (lambda s, h, r: (s > h.max()).double().mean(), "not their largest"),
+        "one too few": (lambda s, h, r: (s > h.sort(descending=True).values[1]).double().mean(), "you let one"),
+        "missed": (lambda s, h, r: (s <= h.sort(descending=True).values[2]).double().mean(), "missed"),
+        "counted": (lambda s, h, r: (s > h.sort(descending=True).values[2]).sum(), "not a number of nets"),
+        "alarms": (lambda s, h, r: (h > h.sort(descending=True).values[2]).double().mean(), "of honest nets"),
+        "mean": (lambda s, h, r: (s > h.mean()).double().mean(), "no mean"),
+        "other tail": (lambda s, h, r: (s > h.sort().values[2]).double().mean(), "the other tail"),
+        "median": (lambda s, h, r: (s > 0.27).double().mean(), "which of the honest numbers"),
+        "each": (lambda s, h, r: s > h.max(), "a share, one number"),
+        "not begun": (lambda s, h, r: None, "not attempted"),
+        "no tensor": (lambda s, h, r: (s > h.max()).mean(), "it stops"),
+    },
 }
 
 

@@ -55,6 +55,9 @@ add(attack.manipulate, **ONE, objective=attack.Distance(), eps=0.1, steps=1)
 add(attack.fool, **EXAMPLES, explainer="gradient", steps=1)
 add(attack.success, model=NET, fooled=NET, images=X, labels=Y, loss="topk", explainer="gradient")
 add(attack.shown_maps, **ONE, labels=Y, explainer="gradient")
+add(attack.fairwash, **EXAMPLES, target=torch.eye(8), epochs=1)
+add(attack.backdoor, **EXAMPLES, target=torch.eye(8), trigger=attack.Trigger(torch.ones(1, 2, 2), 0, 0), epochs=1)
+add(attack.Decorated, net=NET, style="blur")
 add(attack.judged, before=X, after=X, loss="topk")
 add(fooling_losses.measured_loss, loss="center_mass", h=X, original=X)
 add(attack.loss_gradient, **ONE, labels=Y)
@@ -79,6 +82,7 @@ add(judge.max_min, judge.min_max, **ONE, eps=0.1, steps=1)
 add(judge.deletion, judge.insertion, **ONE, maps=X, steps=4)
 add(judge.audit, model=NET, images=X, labels=Y)
 add(judge.judge, model=NET, images=X, labels=Y, suite="smoke")
+add(judge.suspicion, model=NET, images=X)
 add(judge.made_by, where="mine.py:make_net")
 add(judge.load_judgement, path="card.json")
 add(attack.random_search, **ONE, objective=attack.Distance(), eps=0.1, queries=1)
@@ -91,6 +95,8 @@ add(maps.normalize, maps.center_of_mass, maps.total_variation, maps=X)
 add(maps.mass_on, maps=X, mask=X)
 add(maps.bootstrap, values=X.flatten())
 add(maps.two_level, values=X[:, 0, 0])
+add(maps.auc, maps.roc, positive=X.flatten(), negative=X.flatten())
+add(maps.threshold, negative=X.flatten())
 add(maps.wilson, hits=1, count=3)
 add(nets.fit, **EXAMPLES, epochs=1)
 add(nets.ConvNet)
@@ -116,21 +122,26 @@ add(experiments.trained, **SMALL)
 add(chapters.begin, chapters.challenge, **SMALL, device="cpu", seed=0)
 add(chapters.begin_real, preset="smoke", device="cpu", seed=0)
 add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
+add(chapters.exam, folder="nowhere", **SMALL, device="cpu", seed=0)
+add(chapters.nets_of, chapters.sit, folder="nowhere")
+add(chapters.grade, sheet="nowhere/sheet.csv")
 FREE = {  # what trusts its caller, or has nothing to check
-    "area", "Audit", "available", "Ball", "CenterMass", "Column", "Dataset", "dataset", "Defense", "defense",
+    "area", "Audit", "available", "Ball", "CenterMass", "Column", "Dataset", "dataset", "defense", "Defense",
     "described", "Distance", "distillation", "Effort", "ensure", "evaluating", "explainer", "Fitted", "Fooled",
-    "foot", "Frames", "frames", "frozen", "gallery", "grid", "ImageSet", "Interval", "Judgement", "Kind", "kind",
-    "likeness", "Manipulation", "margin", "objective", "of_class", "of_rows", "Photograph", "Place", "Preset",
-    "RankDistance", "Reading", "remove_component", "run_all", "run_or_load", "save_card", "Slopes", "slopes",
+    "foot", "frames", "Frames", "frozen", "gallery", "Grade", "grid", "ImageSet", "Interval", "Judgement", "Kind",
+    "kind", "likeness", "Manipulation", "margin", "objective", "of_class", "of_rows", "Photograph", "Place", "Preset",
+    "RankDistance", "Reading", "remove_component", "run_all", "run_or_load", "save_card", "slopes", "Slopes",
     "smooth_guide", "SoftplusReLU6", "Stability", "status", "style", "Subject", "Targeted", "topk_mask", "Traits",
-    "Verdict", "verdicts", "webp",
+    "Trigger", "Verdict", "verdicts", "webp",
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
     ("r2et", "k"), ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
     ("show", "over"), ("begin_real", "folder"), ("load_card", "path"), ("load_judgement", "path"), ("made_by", "where"),
-    ("judge", "name"),
+    ("judge", "name"), ("exam", "folder"), ("nets_of", "folder"), ("sit", "folder"), ("grade", "sheet"),
+    *[(name, side) for name in ("auc", "roc", "threshold") for side in ("positive", "negative")],
+    ("fairwash", "target"), ("backdoor", "target"), ("backdoor", "trigger"),
     ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip

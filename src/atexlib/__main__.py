@@ -1,4 +1,4 @@
-"""`atexlib`, or `python -m atexlib`: make, list and date results, walk the canaries, judge a net, check an entry."""
+"""`atexlib`, or `python -m atexlib`: results and their canaries; a net judged; an entry checked; an exam for auditors."""
 
 import argparse
 import os
@@ -56,6 +56,15 @@ def _parser(*, with_kinds: bool) -> argparse.ArgumentParser:
     entry.add_argument("folder", help="with net.py, weights.safetensors, entry.toml and card.json")
     entry.add_argument("--images", type=int, default=16, help="how many are judged again (16)")
     entry.set_defaults(action=_entry)
+    exam = commands.add_parser("exam", help="nets without names: which were manipulated? Write them, or grade a sheet")
+    exam.add_argument("folder", nargs="?", default="exam", help="where the nets, images and sheet go (exam)")
+    exam.add_argument("--grade", metavar="SHEET", help="in place of writing: the grade of a sheet that is filled in")
+    exam.add_argument("--sit", action="store_true", help="in place of writing: this library's auditor fills the sheet")
+    exam.add_argument("--dataset", default="fashion-mnist", help="whose images the nets know (fashion-mnist)")
+    exam.add_argument("--preset", default="reduced", help="how long the liars were trained (reduced)")
+    exam.add_argument("--seed", type=int, default=0, help="which exam (0)")
+    exam.add_argument("--device", default="auto", help="cpu, cuda, or auto (the default)")
+    exam.set_defaults(action=_exam)
     return parser
 
 
@@ -146,6 +155,20 @@ def _entry(options: argparse.Namespace) -> None:
 
     checks.count("--images", options.images, low=2)
     print(judge.check_entry(options.folder, images=options.images), "The card agrees.", sep="\n")
+
+
+def _exam(options: argparse.Namespace) -> None:
+    from . import chapters
+    from .experiments.engine.results import devices
+
+    if options.grade:
+        found = chapters.grade(options.grade)
+        print(found, *(f"net {number}: {what}" for number, what in found.key.items()), sep="\n")
+    elif options.sit:
+        print(chapters.sit(options.folder, progress=True))
+    else:
+        keys = {"dataset": options.dataset, "preset": options.preset, "seed": options.seed}
+        print(chapters.exam(options.folder, **keys, device=devices(options.device), progress=True))
 
 
 def _list(_options: argparse.Namespace) -> None:

@@ -7,8 +7,12 @@
 torch.Size([2, 1, 28, 28])
 """
 
+from . import aims, disguises
+from .backdoor import Trigger, backdoor
 from .ball import NORMS, Ball
 from .blackbox import random_search, universal
+from .decorated import STYLES, Decorated
+from .fairwash import fairwash
 from .fooling_losses import LOSSES, RANGES
 from .guides import blunt_guide, smooth_guide
 from .inputs import Effort, Manipulation, manipulate
@@ -34,8 +38,10 @@ __all__ = [
     "NORMS",
     "OBJECTIVES",
     "RANGES",
+    "STYLES",
     "Ball",
     "CenterMass",
+    "Decorated",
     "Distance",
     "Effort",
     "Fooled",
@@ -45,9 +51,14 @@ __all__ = [
     "Slopes",
     "TargetMap",
     "Targeted",
+    "Trigger",
     "Untargeted",
+    "aims",
     "available",
+    "backdoor",
     "blunt_guide",
+    "disguises",
+    "fairwash",
     "fgsm",
     "fool",
     "judged",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..explain.registry import Explainer, is_registered
+from ..nets.running import logits_of, of_class
 from .ball import Ball, gaussian_like
 
 LOOKED_AT = 4  # images whose maps are followed along a line
@@ -14,6 +15,10 @@ POINTS = 4  # of the line
 NO_GRAPH = "no graph"  # the map was made without create_graph
 NO_SLOPE = "no second derivative"  # the map does not change with the image at all
 KINKS = "kinks"  # the map changes, but by jumps
+ROUNDED = "rounded"  # the logits themselves change by jumps alone, though a gradient is declared
+SATURATED = "saturated"  # the map is zero throughout
+NUDGE = 1e-3  # of eps, at which logits that are not rounded change
+STILL = 1e-6  # of the largest logit, by which those of a saturated net may move
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +37,8 @@ class Slopes:
     stepped: Tensor
     """True (B,) where the map changes with the image to first order, so that a step has a direction."""
     why: str
-    """What the others lack, `no graph`, `no second derivative`, `kinks`; empty where all could step."""
+    """What the others lack, `no graph`, `no second derivative`, `kinks`; or what the net is, `rounded`, `saturated`;
+    empty where all could step."""
     seen: float
     """The share in [0, 1] of a change of the maps across the ball that the slopes along the way account for."""
 
@@ -82,21 +88,57 @@ def _why(model: nn.Module, ball: Ball, target: Tensor, explainer: Explainer, map
     rows = stepped.int().argsort(stable=True)[:LOOKED_AT]  # those that are stuck first; `nonzero` would ask a GPU
     corner = Ball(ball.center[rows], ball.eps, ball.norm, ball.bounds).corner(torch.Generator().manual_seed(0))
     moved = (explainer(model, corner, target[rows]) != maps[rows].detach()).flatten(1).any(1)
+    center, classes = ball.center[rows], target[rows]
     if not (moved & ~stepped[rows]).any():
-        return NO_SLOPE
+        known = maps[rows].detach().any() or _has_slope(model, center, classes)
+        return NO_SLOPE if known else _flat(model, center, corner)
+    with torch.no_grad():
+        still = (logits_of(model, center + NUDGE * (corner - center)) == logits_of(model, center)).all(1)
+    if still.double().mean() > 0.5:
+        return ROUNDED
     keeps = maps.requires_grad or is_registered(explainer)  # those keep it, but a map of pieces depends on nothing
     return KINKS if keeps else NO_GRAPH
 
 
+def _has_slope(model: nn.Module, x: Tensor, target: Tensor) -> bool:
+    """Whether the explained logit has a gradient at any of these images."""
+    z = x.detach().requires_grad_()
+    score = of_class(logits_of(model, z), target).sum()
+    slope = torch.autograd.grad(score, z, allow_unused=True)[0] if score.requires_grad else None
+    return slope is not None and bool(slope.any())
+
+
+@torch.no_grad()
+def _flat(model: nn.Module, center: Tensor, corner: Tensor) -> str:
+    """Why a net has no slope: it jumps between flat steps, or does not move at all."""
+    moved = (logits_of(model, corner) - logits_of(model, center)).abs().max()
+    return ROUNDED if moved > STILL * (1 + logits_of(model, center).abs().max()) else SATURATED
+
+
 def no_step(why: str) -> str:
     """What to tell a caller none of whose images could step, and what to do about it."""
+    return f"The attack took no step: {reason(why)}"
+
+
+def reason(why: str) -> str:
+    """What a `Slopes.why` means, in sentences, and what to do about it.
+
+    >>> from atexlib.attack import kinks
+    >>> kinks.reason("no second derivative")
+    'the map does not change with the input at all.'
+    """
     told = {
         KINKS: "the map changes by jumps alone, and its second-order gradient is zero, as in every ReLU net. Pass "
         "surrogate=nets.with_softplus(model, beta=10), or attack that softplus copy itself.",
         NO_GRAPH: "the map has no graph; let the explainer heed create_graph=True.",
         NO_SLOPE: "the map does not change with the input at all.",
+        ROUNDED: "the net rounds its images, or what it computes of them, so its logits change by jumps alone and the "
+        "gradient that it declares is not theirs. No softplus copy mends that; use attack.random_search, which asks "
+        "for no slope.",
+        SATURATED: "the map is zero throughout: the net is saturated here, so sure that no pixel moves its logits. "
+        "Explain logits from before the unit that saturates.",
     }
-    return "The attack took no step: " + " ".join(told.get(each, "") for each in why.split(", "))
+    return " ".join(told.get(each, "") for each in why.split(", "))
 
 
 def _integral(

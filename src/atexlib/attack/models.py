@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from ..maps import alike
 from ..nets.running import accuracy, logits_of, predict, that_fit
 from ..nets.training import Examples, check_examples
 from .fooling_losses import LOSSES, RANGES, Maps, fading, measured_loss
+
+Disguise = Callable[[nn.Module, Tensor, Tensor, Maps], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def fool(
     weight: float = 1.0,
     keep_alive: float = 1.0,
     classes: tuple[int, int] | None = None,
+    disguise: Disguise | None = None,
     fool_set: Examples | None = None,
     validation: Examples | None = None,
     min_accuracy: float = 0.0,
@@ -83,6 +86,8 @@ def fool(
         keep_alive: weight, within the fooling loss, of a penalty on maps that die (`fading`), our addition; 0 leaves it
             out, and then Grad-CAM's top-k and centre-mass losses are often lowered by maps that show nothing.
         classes: the two classes of `active`.
+        disguise: a further loss (net, images, labels, heat maps (B, K, h, w)) -> (B,) of a batch of the fool set, by
+            which a lie hides from an auditor; it is added to the fooling loss as it is.
         fool_set: images and labels whose explanations are changed; the first ones if None.
         validation: images and labels on which accuracy is watched; the first ones if None.
         min_accuracy: stop, and keep the net of the last look, once accuracy falls below this.
@@ -148,6 +153,8 @@ def fool(
             if weight > 0:
                 maps, now = _maps_and_peaks(net, chosen[others], wanted[others], create_graph=True, **where)
                 fooling = LOSSES[loss](maps, originals[others]).mean() + keep_alive * fading(now, peaks[others]).mean()
+                if disguise is not None:
+                    fooling = fooling + disguise(net, chosen[others], wanted[others], maps).mean()
         total = fidelity + weight * fooling
         finite[step - 1] = total.isfinite()
         optimizer.zero_grad()

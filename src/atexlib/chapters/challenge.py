@@ -72,10 +72,10 @@ def deal(hand: Mapping[str, nn.Module], *, seed: int = 0) -> Deal:
     names = list(hand)
     order = [names[i] for i in torch.randperm(len(names), generator=generator).tolist()]
     numbered = dict(enumerate(order, 1))
-    return Deal({number: _reordered(hand[name], generator) for number, name in numbered.items()}, numbered)
+    return Deal({number: reordered(hand[name], generator) for number, name in numbered.items()}, numbered)
 
 
-def _reordered(net: Any, generator: torch.Generator) -> nn.Module:
+def reordered(net: Any, generator: torch.Generator) -> nn.Module:
     """A copy of a ConvNet whose hidden units are in another order, with weights rounded to half precision."""
     net = copy.deepcopy(net).eval()
     side = net.fc1.in_features // net.conv2.out_channels

@@ -13,11 +13,13 @@ from .faithfulness import area, blurred_gradient, deletion, insertion
 from .judging import Judgement, judge, load_judgement
 from .likeness import likeness
 from .outsider import made_by
+from .signs import SIGNS, suspicion
 from .stability import Stability, average_case, max_min, min_max
 from .suite import SUITES
 from .verdict import Verdict, verdicts
 
 __all__ = [
+    "SIGNS",
     "SUITES",
     "Audit",
     "Entry",
@@ -41,5 +43,6 @@ __all__ = [
     "min_max",
     "read_entry",
     "save_card",
+    "suspicion",
     "verdicts",
 ]

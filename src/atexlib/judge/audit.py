@@ -19,7 +19,7 @@ from ..attack.objectives import OBJECTIVES
 from ..explain.registry import EXPLAINERS, Explainer, described, find, is_registered
 from ..maps.intervals import Interval, wilson
 from ..nets import running
-from . import measures, origin, plan
+from . import measures, origin, plan, signs
 from .card import NOISE, PLACE, WORST, Audit, Example, Subject
 
 EXPLAINED = ("gradient", "integrated_gradients", "grad_cam", "lrp")
@@ -55,7 +55,7 @@ def audit(
     where kinks hide from it how the maps change, the table and a note say so. How long it will take is said first. The
     net is looked at in eval mode and given back as it was. Whether the predictions were kept, the changes stayed in the
     ball and the maps went to the place is measured here, by code that did not enforce it. A random change of the same
-    size is the control.
+    size is the control. At the end the net is searched for signs that it was made to show false maps, see `suspicion`.
 
     Compared are the absolute values of the raw maps. They are not what you see where a map is cut off at zero before it
     is shown: pass that map as an explainer of your own to audit it.
@@ -170,6 +170,7 @@ def audit(
             values[name, attack] = {key: value.cpu() for key, value in whole.items() if value.ndim == 1}
     if not usable:
         raise ValueError(f"no explainer works on this net: {'; '.join(refused)}")
+    found_signs, unread = signs.read(model, images, {name: explainer for name, (explainer, _) in usable.items()})
     ordered: dict[tuple[str, str], dict[str, Tensor]] = {}
     for name in usable:
         ordered |= {(name, attack): values[name, attack] for attack in (NOISE, *attacks)}
@@ -210,8 +211,9 @@ def audit(
             "seconds estimated": round(estimated, 1),
             "seconds": round(time.perf_counter() - began, 1),
         },
-        notes=notes + refused,
+        notes=notes + refused + unread,
         examples=_most_fragile(examples, ordered, usable),
+        signs=found_signs,
     )
 
 

@@ -5,7 +5,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from .. import files
 from ..attack.inputs import Effort
 from ..maps.intervals import Interval, bootstrap
+from .signs.reading import Reading
 
 MEASURES = ("spearman", "topk", "ssim")
 NOISE = "random noise"  # the control: a random corner of the ball, no search
@@ -88,6 +89,8 @@ class Audit:
     examples: list[Example]
     """For each explainer the images with the lowest Spearman, and the one whose map went best to the place; none in an
     audit that was read from a card."""
+    signs: list[Reading] = field(default_factory=list)
+    """Signs that the net was made to show false maps; none in a card that is older than they are."""
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
@@ -166,6 +169,7 @@ def save_card(audit: Audit, path: str | Path, **more: Any) -> Path:
         "provenance": audit.provenance,
         "accuracy": None if audit.accuracy is None else audit.accuracy._asdict(),
         "notes": audit.notes,
+        "signs": [reading._asdict() for reading in audit.signs],
         "explainers": audit.labels,
         "images": [subject._asdict() for subject in audit.subjects],
         "efforts": tried,
@@ -207,6 +211,7 @@ def load_card(path: str | Path) -> Audit:
             provenance=card["provenance"],
             notes=card["notes"],
             examples=[],
+            signs=[Reading(**reading) for reading in card.get("signs", [])],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no card of an audit ({error}); pass one that save_card has written.") from error

@@ -19,7 +19,7 @@ from ..attack.guides import blunt_guide, smooth_guide
 from ..attack.inputs import SEEN
 from ..explain.layers import resolved
 from ..explain.registry import Explainer, find, tried
-from ..maps.intervals import Interval, bootstrap
+from ..maps.intervals import Interval, bootstrap, wilson
 from ..nets import running
 from . import plan
 from .likeness import MEASURES, seen
@@ -207,7 +207,7 @@ def judge(
     if labels is not None:
         checks.labels("labels", labels, size=len(images), classes=logits.shape[1])
     target = logits.argmax(1)
-    accuracy = None if labels is None else bootstrap((target.cpu() == labels.cpu()).double())
+    accuracy = None if labels is None else wilson(int((target.cpu() == labels.cpu()).sum()), len(labels))
     guides = _guides(model, images[:2])
     values: dict[str, dict[str, dict[str, Tensor]]] = {}
     flags: dict[str, list[str]] = {}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attack.inputs import SEEN, Effort
+from ..attack.kinks import reason
 from ..explain.registry import Explainer
 from ..maps.shape import mass_on
 from ..nets import running
@@ -55,7 +56,8 @@ def doubts(name: str, noise: Tensor, worst: Tensor, effort: Effort) -> list[str]
         notes.append(f"{counted} Grad-CAM is constant where the layer that it reads gives 1 x 1 values.")
     if effort.stepped < effort.images:
         share = f"{effort.images - effort.stepped} of {effort.images} attacks could take no step ({effort.why})"
-        notes.append(f"{name}: the attacks were WEAK, and high numbers mean nothing: {share}.")
+        told = f" There {reason(effort.why)}" if effort.why else ""
+        notes.append(f"{name}: the attacks were WEAK, and high numbers mean nothing: {share}.{told}")
     elif effort.seen < SEEN:
         seen = f"slopes see {100 * effort.seen:.0f} % of how its maps change, the rest are jumps at kinks that are left"
         notes.append(f"{name}: {seen}, as of max-pooling; a search that does not follow slopes may find more.")

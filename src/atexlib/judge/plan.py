@@ -146,6 +146,6 @@ def surrogate(model: nn.Module, x: Tensor, beta: float) -> tuple[nn.Module | Non
     """The softplus copy of a net with ReLUs, None for a net without any or without a copy; and notes."""
     try:
         twin = smooth_guide(model, x, beta=beta)
-    except ValueError as error:
+    except Exception as error:  # a net of one's own may fail in any way, and must not end the audit
         return None, [f"The attacks followed the net's own gradients, which mislead if it holds ReLU units: {error}"]
     return twin, [f"The attacks were guided by a softplus copy, beta {beta:g}."] if twin is not None else []

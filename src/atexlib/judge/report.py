@@ -9,6 +9,7 @@ from torch import Tensor
 from . import pages, pictures, plan, verdict
 from .card import MEASURES, NOISE, PLACE, WORST, Audit, Example, mean, save_card
 from .pages import Figure, Heading, Part, Said, Table
+from .signs import SIGNS
 
 ROWS = 50  # images in a table; a card holds them all
 
@@ -36,7 +37,7 @@ def save(audit: Audit, path: str | Path) -> Path:
 
 def summary(audit: Audit) -> list[str]:
     """The findings in sentences: the verdict on each explainer and why, the accuracy, the notes."""
-    return [*_found(audit), *audit.notes]
+    return [*_found(audit), *verdict.suspicions(audit), *audit.notes]
 
 
 def _found(audit: Audit) -> list[str]:
@@ -73,6 +74,8 @@ def _parts(audit: Audit) -> Iterator[Part]:
     yield _moved(audit)
     if PLACE in audit.settings["attacks"]:
         yield _brought(audit)
+    yield Heading(2, "Signs of manipulation")
+    yield from _signs(audit)
     yield Heading(2, "How it was attacked")
     yield _checked(audit)
     yield _tried(audit)
@@ -168,6 +171,28 @@ def _brought(audit: Audit) -> Table:
         "at least half does after, less than half did before, and the class was kept"
     )
     return Table(caption, ("Explainer", "Before", "Under noise", "After", "Worked on"), rows)
+
+
+def _signs(audit: Audit) -> Iterator[Part]:
+    """The signs that the net was made to show false maps, beside what honest nets show."""
+    if not audit.signs:
+        yield "This audit did not look for signs of manipulation."
+        return
+    rows = []
+    for reading in audit.signs:
+        of = "the net" if reading.of == "net" else audit.labels.get(reading.of, reading.of)
+        known = reading.limit is not None
+        limit = f"{reading.limit:.2f}" if known else "-"
+        honest = f"{reading.alarms} of {reading.honest}" if known else "-"
+        said = ("ALARM" if reading.alarm else "no") if known else "not known"
+        rows.append([SIGNS[reading.sign].label, of, f"{reading.value:.2f}", limit, honest, said])
+    head = ("Sign", "Of", "Value", "Threshold", "Honest nets above it", "Alarm")
+    yield Table("Larger is more suspicious", head, rows)
+    yield [
+        "Thresholds and false alarms are those of small honest nets on MNIST and Fashion-MNIST. For nets of another "
+        "kind look at honest ones of that kind: `judge.suspicion` gives their numbers.",
+        "An alarm is a reason to ask how the net was made. No alarm is no proof that it is honest.",
+    ]
 
 
 def _checked(audit: Audit) -> Table:

@@ -15,6 +15,7 @@ from ..attack.inputs import SEEN
 from ..attack.objectives import OBJECTIVES
 from ..maps.intervals import Interval, wilson
 from .card import NOISE, PLACE, WORST, Audit
+from .signs import SIGNS
 
 APART = 0.5  # Spearman's correlation below which a map counts as another one
 HALF = 0.5  # share of a map in the place from which on it counts as brought there
@@ -174,8 +175,24 @@ def may_not_conclude(audit: Audit) -> list[str]:
         )
     if held:
         told.append(f"{_listed(held)}: that no attack forges the map. One that was not tried may.")
+        told.append(f"{_listed(held)}: that the map is true. A net can be made to show a false map that nothing moves.")
+    told += suspicions(audit)
     if open_:
         told.append(f"{_listed(open_)}: that the map is safe, or that it is not. The audit does not tell.")
+    return told
+
+
+def suspicions(audit: Audit) -> list[str]:
+    """What the signs of manipulation say that are above their thresholds."""
+    told = []
+    for reading in audit.signs:
+        if reading.alarm:
+            of = "The net" if reading.of == "net" else audit.labels.get(reading.of, reading.of)
+            told.append(
+                f"{of}: that it is honest. A sign of manipulation, {SIGNS[reading.sign].label}, is "
+                f"{reading.value:.2f}; {reading.alarms} of {reading.honest} small honest nets exceed "
+                f"{reading.limit:.2f}."
+            )
     return told
 
 
@@ -190,7 +207,8 @@ def not_shown(audit: Audit) -> list[str]:
         "A low number is a fact: the changed image exists. A high one is an upper bound, as good as the attacks were.",
         "The changed images are numbers in [0, 1], not rounded to 8 bits and not compressed; whether a forged map "
         "outlives a file format was not tried.",
-        "A net that was trained to show false maps can be perfectly stable. This audit does not look for that.",
+        "A net that was trained to show false maps can be perfectly stable. The signs of manipulation look for that, "
+        "and see only lies like those that they were made for; no alarm is no proof.",
         "Other images than these, other explainers, and whether a map is right.",
     ]
 

@@ -9,18 +9,22 @@ tensor([1., 1.], dtype=torch.float64)
 
 from .alike import kendall, lens_topk, spearman, ssim, topk_intersection
 from .intervals import Interval, bootstrap, two_level, wilson
+from .ranking import auc, roc, threshold
 from .shape import center_of_mass, mass_on, normalize, topk_mask, total_variation
 
 __all__ = [
     "Interval",
+    "auc",
     "bootstrap",
     "center_of_mass",
     "kendall",
     "lens_topk",
     "mass_on",
     "normalize",
+    "roc",
     "spearman",
     "ssim",
+    "threshold",
     "topk_intersection",
     "topk_mask",
     "total_variation",

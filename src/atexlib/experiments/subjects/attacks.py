@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...attack import OBJECTIVES, Ball, Objective, Targeted, manipulate, of_rows
-from ...attack.kinks import NO_SLOPE
+from ...attack.kinks import NO_SLOPE, SATURATED
 from ...explain import Explainer
 from ...nets import with_beta
 from ..engine import results
@@ -71,7 +71,7 @@ def make(
             surrogate=with_beta(model, SURROGATE_BETA) if name in GUIDED else None,
             generator=generator,
         )
-        if found.effort.why not in ("", NO_SLOPE):  # a map that nothing moves needs no step
+        if found.effort.why not in ("", NO_SLOPE, SATURATED):  # a map that nothing moves needs no step
             raise ValueError(f"no table may show what an attack leaves that could not step: {found.effort}.")
         return found.x
 

@@ -39,6 +39,7 @@ from .stability import (
     time_in_words,
     training_minutes,
 )
+from .suspects import alarm_table, evasion_table, exam_table, roc_curves, signs_table
 from .tables import CLAIMS, Table, cards_of_claims, cards_of_fooling, cards_of_stability, claim_cells, verdict_table
 from .transfer import repair_table, shelter_table, transfer_count, transfer_frames, transfer_in_words, transfer_maps
 from .worst import (
@@ -59,6 +60,7 @@ __all__ = [
     "active_maps",
     "active_table",
     "against_none",
+    "alarm_table",
     "attack_table",
     "best_at_a_price",
     "budget_curves",
@@ -79,7 +81,9 @@ __all__ = [
     "efficacy_in_words",
     "efficacy_scatter",
     "equal_time",
+    "evasion_table",
     "every_cell",
+    "exam_table",
     "excess_over_noise",
     "explainer_table",
     "flags_table",
@@ -101,12 +105,14 @@ __all__ = [
     "price_table",
     "repair_table",
     "rivals_table",
+    "roc_curves",
     "roofline_table",
     "scaling_table",
     "scatter_in_words",
     "share_table",
     "shelter_table",
     "side_effects",
+    "signs_table",
     "smoothness_table",
     "speed_table",
     "stability_curves",
