@@ -1,6 +1,16 @@
 """The figures and tables of the pages that are made from cards: one function each, which says where it comes from."""
 
 from .definitions import chance_table, definitions_table
+from .detection import (
+    alarm_table,
+    auc_table,
+    carried_over,
+    cost_table,
+    price_in_words,
+    price_of_detectors,
+    roc_curves,
+    roc_in_words,
+)
 from .fooling import active_maps, active_table, longer_maps, longer_table, passive_maps, passive_table, variant_table
 from .masking import attack_table, budget_curves, budget_in_words, checklist, control_table
 from .predictions import (
@@ -48,18 +58,22 @@ __all__ = [
     "accuracy_table",
     "active_maps",
     "active_table",
+    "alarm_table",
     "attack_table",
+    "auc_table",
     "best_at_a_price",
     "budget_curves",
     "budget_in_words",
     "cards_of_claims",
     "cards_of_fooling",
     "cards_of_stability",
+    "carried_over",
     "centred_table",
     "chance_table",
     "checklist",
     "claim_cells",
     "control_table",
+    "cost_table",
     "definitions_table",
     "direction_table",
     "efficacy_curves",
@@ -81,9 +95,13 @@ __all__ = [
     "noise_in_words",
     "passive_maps",
     "passive_table",
+    "price_in_words",
+    "price_of_detectors",
     "price_table",
     "repair_table",
     "rivals_table",
+    "roc_curves",
+    "roc_in_words",
     "roofline_table",
     "scaling_table",
     "scatter_in_words",
