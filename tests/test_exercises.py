@@ -924,6 +924,27 @@ FIRST = {
         "not begun": (lambda x, z, e: None, "not attempted"),
         "bytes": (lambda x, z, e: (255 * z).clamp("eps"), "it stops"),
     },
+    ("15_detecting_manipulated_inputs", "check_left_over"): {
+        "right": (lambda s, f, k: s.where(k & ~f, 1.0).mean(), "right"),
+        "as a number": (lambda s, f, k: s.masked_fill(f | ~k, 1).mean().item(), "right"),
+        "no flags": (lambda s, f, k: s.where(k, 1.0).mean(), "flagged images win nothing"),
+        "no classes": (lambda s, f, k: s.where(~f, 1.0).mean(), "lost their class"),
+        "neither": (lambda s, f, k: s.mean(), "neither flags nor classes"),
+        "both": (lambda s, f, k: s.where(k | ~f, 1.0).mean(), "either is enough"),
+        "left out": (lambda s, f, k: s[k & ~f].mean(), "do not leave images out"),
+        "flagged left out": (lambda s, f, k: s.where(k, 1.0)[~f].mean(), "that are flagged count"),
+        "zero": (lambda s, f, k: s.where(k & ~f, 0.0).mean(), "of 1, not 0"),
+        "the other way round": (lambda s, f, k: s.where(f | ~k, 1.0).mean(), "other way round"),
+        "sum": (lambda s, f, k: s.where(k & ~f, 1.0).sum(), "not a sum"),
+        "flagged": (lambda s, f, k: f.float().mean(), "share that is flagged"),
+        "lost": (lambda s, f, k: 1 - s.where(k & ~f, 1.0).mean(), "left, not lost"),
+        "size": (lambda s, f, k: s.where(k & ~f, 1.0).abs().mean(), "no absolute value"),
+        "lowest": (lambda s, f, k: s.where(k & ~f, 1.0).min(), "not the lowest"),
+        "each": (lambda s, f, k: s.where(k & ~f, 1.0), "one number"),
+        "median": (lambda s, f, k: s.where(k & ~f, 1.0).median(), "which images count"),
+        "not begun": (lambda s, f, k: None, "not attempted"),
+        "names": (lambda s, f, k: s.where(k and not f, 1.0), "it stops"),
+    },
 }
 
 

@@ -180,8 +180,10 @@ def detecting(*, dataset: str = DATA, eps: float = 0.1, defenses: Sequence[str] 
             spec = {**where, "kind": "evasion", "detector": name}
             left = [verdicts.mean(f"{who} spearman", **spec) for who in ("blind", "knowing")]
             if None not in left:
-                said.append(f"{title}, {DETECTORS[name].label}: Spearman that is left {left[0]} by who does not know the "
-                            f"detector, {left[1]} by who does.")  # fmt: skip
+                said.append(
+                    f"{title}, {DETECTORS[name].label}: Spearman that is left {left[0]} by who does not know the "
+                    f"detector, {left[1]} by who does."
+                )
     return Box(said, "; ".join(dict.fromkeys(notes)))
 
 
