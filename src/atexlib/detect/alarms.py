@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,7 +38,12 @@ class Alarm:
     threshold: float
     """An image above it is called suspicious."""
 
-    @property
+    @cached_property
+    def middle(self) -> float:
+        """The median of the clean scores."""
+        return self.ordered.median().item()
+
+    @cached_property
     def spread(self) -> float:
         """What a half of the clean scores spans, as the standard deviation of a normal distribution; never 0."""
         quarters = torch.quantile(self.ordered, torch.tensor([0.25, 0.75], dtype=self.ordered.dtype).to(self.ordered))

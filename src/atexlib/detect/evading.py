@@ -70,12 +70,12 @@ def evade(
     checks.batch("x", x, bounds=(0, 1))
     checks.number("eps", eps)
     fitted = [alarm(name, scene) for name in detectors]
-    margins = [MARGIN if DETECTORS[name].random else 0.0 for name in detectors]
+    limits = [d.threshold - (MARGIN * d.spread if DETECTORS[d.name].random else 0) for d in fitted]
 
     def excess(z: Tensor) -> Tensor:
         look = Look(scene, z)
-        pairs = zip(fitted, margins, strict=True)
-        return torch.stack([(d.score(look, generator) - d.threshold) / d.spread + m for d, m in pairs]).amax(0)
+        pairs = zip(fitted, limits, strict=True)
+        return torch.stack([(d.score(look, generator) - limit) / d.spread for d, limit in pairs]).amax(0)
 
     return manipulate(
         scene.model,

@@ -15,9 +15,10 @@ def ties(scene: Scene) -> Score:
     """Minus the share of tied windows; its slope is that of a count in which a window fades out as its lead grows."""
 
     def score(look: Look, _generator: torch.Generator) -> Tensor:
-        if not look.gaps:  # a net without max-pooling has nothing to tie
+        windows = look.gaps
+        if not windows:  # a net without max-pooling has nothing to tie
             return 0 * look.x.sum((1, 2, 3))
-        gaps = torch.cat(look.gaps, 1)
+        gaps = torch.cat(windows, 1)
         hard = -(gaps.detach() < TIED).to(gaps.dtype).mean(1)
         soft = -torch.exp(-gaps / SOFT).mean(1)
         return hard + soft - soft.detach()

@@ -23,7 +23,7 @@ def vote(scene: Scene) -> Score:
         for member in members:
             value = member.score(look, generator)
             hard = torch.searchsorted(member.ordered, value.detach().contiguous()).to(value.dtype) / len(member.ordered)
-            soft = torch.sigmoid((value - member.ordered.median()) / member.spread)
+            soft = torch.sigmoid((value - member.middle) / member.spread)
             ranks.append(hard + soft - soft.detach())
         return torch.stack(ranks).mean(0)
 
@@ -39,7 +39,7 @@ def loudest(scene: Scene) -> Score:
     members = singles(scene)
 
     def score(look: Look, generator: torch.Generator) -> Tensor:
-        heights = [(m.score(look, generator) - m.ordered.median()) / m.spread for m in members]
+        heights = [(m.score(look, generator) - m.middle) / m.spread for m in members]
         return torch.stack(heights).amax(0)
 
     return score
