@@ -17,7 +17,7 @@ FLOORS = {
     "things": {"nets": "and training", "data": "sets, canvases", "maps": "without a net", "show": "figures"},
     "explain": {"explain": "six explainers"},
     "attack": {"attack": "inputs, models, predictions"},
-    "answer": {"defend": "naive, ATEX, adversarial", "judge": "audit, stability"},
+    "answer": {"defend": "naive, ATEX, adversarial", "detect": "changed inputs", "judge": "audit, stability"},
     "experiments": {
         "experiments.engine": "kinds, versions",
         "experiments.subjects": "nets, attacks",

@@ -26,7 +26,9 @@ CHAPTERS = {
     12: ("Transfer and repair", "changed models", 2, 6, (6, 11), "RA"),
     13: ("Your own model", "practice", 1, 7, (7, 12), "A"),
     14: ("A real network", "practice", 2, 3, (2,), "A"),
+    15: ("Detecting images", "changed images", 0, 8, (7,), "RA"),
     16: ("Was it manipulated?", "practice", 2, 7, (12,), "RA"),
+    17: ("One court", "changed images", 1, 8, (7,), "R"),
 }
 
 
@@ -54,7 +56,7 @@ def main() -> None:
     for part, colour in COLOURS.items():
         ax.plot([], [], "s", color=colour, markeredgecolor="#555555", markersize=10, label=part)
     ax.legend(loc="upper right", fontsize=9, frameon=False)
-    ax.set(xlim=(-1.5, 7.7), ylim=(-7.4, 0.4))
+    ax.set(xlim=(-1.5, 7.7), ylim=(-8.4, 0.4))
     ax.axis("off")
     figure.savefig(Path(__file__).parent / "_static" / "learning-path.svg", metadata={"Date": None})
 

@@ -20,6 +20,7 @@ BOXES = {
     "10_passive_fooling": boxes.passive,
     "11_active_fooling": boxes.active,
     "12_transfer_and_repair": boxes.transfer,
+    "15_detecting_manipulated_inputs": boxes.detecting,
     "17_one_court": boxes.court,
 }
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import atexlib
-from atexlib import attack, data, defend, experiments, explain, judge, maps, nets, show
+from atexlib import attack, data, defend, detect, experiments, explain, judge, maps, nets, show
 
 MODULES = ["atexlib", *(found.name for found in pkgutil.walk_packages(atexlib.__path__, "atexlib."))]
-ROOMS = (explain, attack, defend, judge, maps, nets, data, show, experiments)
+ROOMS = (explain, attack, defend, detect, judge, maps, nets, data, show, experiments)
 MISSING = set()  # what still lacks an example
 
 

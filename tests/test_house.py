@@ -18,7 +18,7 @@ import house
 from house import imports, module_of
 
 SRC = Path(atexlib.__file__).parent
-ROOMS = ("attack", "data", "defend", "experiments", "explain", "judge", "maps", "nets", "show")
+ROOMS = ("attack", "data", "defend", "detect", "experiments", "explain", "judge", "maps", "nets", "show")
 FILES = sorted(path for path in SRC.rglob("*.py") if path != SRC / "__init__.py")
 
 
@@ -75,7 +75,7 @@ def test_a_face_shows_what_it_says(room):
         assert hasattr(face, name)
 
 
-@pytest.mark.parametrize("room", ["explain", "attack", "defend", "data"])
+@pytest.mark.parametrize("room", ["explain", "attack", "defend", "detect", "data"])
 def test_a_room_says_what_is_available(room):
     face = importlib.import_module(f"atexlib.{room}")
     assert len(face.available()) >= 3

@@ -70,7 +70,10 @@ def test_attackers_and_flags_are_those_of_the_cards(folder):
     assert table["universal"]["naive"] == ""  # it needed no more attackers
     assert table["universal"]["none (beta 10)"] == "0.900"
     flags = figures.flags_table(dataset="digits")
-    assert list(flags["flag"]) == ["seed 1: noise alone leaves less.", *(f"seed {i}: slopes see 14%." for i in range(3))]
+    assert list(flags["flag"]) == [
+        "seed 1: noise alone leaves less.",
+        *(f"seed {i}: slopes see 14%." for i in range(3)),
+    ]
 
 
 def test_the_strength_is_the_largest_at_the_price(folder):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from atexlib import attack, chapters, data, defend, experiments, explain, judge, maps, nets, show
+from atexlib import attack, chapters, data, defend, detect, experiments, explain, judge, maps, nets, show
 from atexlib.attack import ascent, fooling_losses
 from atexlib.data import sets
 from atexlib.experiments.engine import results
@@ -31,6 +31,7 @@ NET = curved()
 X = torch.rand(3, 1, 8, 8, generator=seeded(), dtype=torch.float64)
 Y = torch.tensor([0, 1, 2])
 IMAGES = data.ImageSet(X, Y, "three")
+SCENE = detect.Scene(NET, explain.gradient, known=X, clean=X, steps=1)
 SPEC = {"kind": "table", "dataset": "digits", "attack": "untargeted", "defense": "none", "eps": 0.1, "seed": 0}
 RUN = ["run", "undefended", "--dataset", "digits", "--preset", "smoke", "--seed"]
 CALLS: dict[str, tuple[Callable, dict]] = {}
@@ -88,6 +89,9 @@ add(judge.load_judgement, path="card.json")
 add(attack.random_search, **ONE, objective=attack.Distance(), eps=0.1, queries=1)
 add(attack.universal, **ONE, objective=attack.Distance(), eps=0.1, steps=1)
 add(attack.blunt_guide, model=NET)
+add(detect.alarm, name="blur", scene=SCENE)
+add(detect.evade, scene=SCENE, x=X, objective=attack.Distance(), detectors=["blur"], eps=0.1, steps=1)
+add(detect.jpeg, x=X)
 add(judge.load_card, path="nowhere.json")
 add(maps.spearman, maps.kendall, maps.ssim, a=X, b=X)
 add(maps.topk_intersection, maps.lens_topk, a=X, b=X, k=5)
@@ -126,13 +130,14 @@ add(chapters.exam, folder="nowhere", **SMALL, device="cpu", seed=0)
 add(chapters.nets_of, chapters.sit, folder="nowhere")
 add(chapters.grade, sheet="nowhere/sheet.csv")
 FREE = {  # what trusts its caller, or has nothing to check
-    "area", "Audit", "available", "Ball", "CenterMass", "Column", "Dataset", "dataset", "defense", "Defense",
-    "described", "Distance", "distillation", "Effort", "ensure", "evaluating", "explainer", "Fitted", "Fooled",
-    "foot", "frames", "Frames", "frozen", "gallery", "Grade", "grid", "ImageSet", "Interval", "Judgement", "Kind",
-    "kind", "likeness", "Manipulation", "margin", "objective", "of_class", "of_rows", "Photograph", "Place", "Preset",
-    "RankDistance", "Reading", "remove_component", "run_all", "run_or_load", "save_card", "slopes", "Slopes",
-    "smooth_guide", "SoftplusReLU6", "Stability", "status", "style", "Subject", "Targeted", "topk_mask", "Traits",
-    "Trigger", "Verdict", "verdicts", "webp",
+    "Alarm", "apart", "area", "Audit", "available", "Ball", "CenterMass", "Column", "Dataset", "dataset", "Defense",
+    "defense", "described", "Detector", "detector", "Distance", "distillation", "Effort", "ensure", "evaluating",
+    "explainer", "Fitted", "Fooled", "foot", "Frames", "frames", "frozen", "gallery", "Grade", "grid", "ImageSet",
+    "Interval", "Judgement", "Kind", "kind", "known_pair", "likeness", "Look", "Manipulation", "margin", "objective",
+    "of_class", "of_rows", "Photograph", "Place", "Preset", "RankDistance", "Reading", "remove_component", "run_all",
+    "run_or_load", "save_card", "Scene", "singles", "Slopes", "slopes", "smooth_guide", "SoftplusReLU6", "spared",
+    "Stability", "statistics", "status", "style", "Subject", "Targeted", "topk_mask", "Traits", "Trigger", "Verdict",
+    "verdicts", "webp",
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below
@@ -393,7 +398,7 @@ def test_a_bad_call_raises_before_any_work_is_done(monkeypatch, call, regex):
 
 def test_every_public_function_has_a_valid_call_here():
     """What a room offers is called here, or is known to trust its caller."""
-    rooms = (attack, data, defend, explain, judge, maps, nets, show, experiments)
+    rooms = (attack, data, defend, detect, explain, judge, maps, nets, show, experiments)
     offered = {name: getattr(room, name) for room in rooms for name in room.__all__}
     faces = {name for name, value in offered.items() if inspect.isfunction(value) or inspect.isclass(value)}
     assert faces - CALLS.keys() - FREE == set()

@@ -1,4 +1,4 @@
-"""`atexlib`, or `python -m atexlib`: results and their canaries; a net judged; an entry checked; an exam for auditors."""
+"""`atexlib`, or `python -m atexlib`: results, their canaries; nets judged, entries checked, an exam for auditors."""
 
 import argparse
 import os

@@ -35,6 +35,7 @@ def ascend(
     violation: Callable[[Tensor], Tensor] | None = None,
     surrogate: nn.Module | None = None,
     guide_violation: Callable[[Tensor], Tensor] | None = None,
+    constraint: Callable[[Tensor], Tensor] | None = None,
     edge: float | None = None,
     generator: torch.Generator | None = None,
     progress: bool = False,
@@ -61,6 +62,7 @@ def ascend(
         violation: logits (B, C) -> (B,), below zero where the constraint holds.
         surrogate: net whose gradients guide the steps; scores and constraint are the model's own.
         guide_violation: the violation as a function of the surrogate's logits, whose gradient leads back.
+        constraint: images (B, C, H, W) -> (B,), below zero where they may be what is sought; its gradient leads back.
         edge: how near to zero a violation is near the border, for constraints that bind all the time; None steps
             straight on until the constraint breaks.
         generator: CPU generator of the random starts; a new one with seed 0 if None.
@@ -74,7 +76,9 @@ def ascend(
         steps = 0
     first = ball.eps if step_size is None else step_size
     best, best_score = ball.center, torch.full_like(ball.center[:, 0, 0, 0], -math.inf)
-    look = functools.partial(_look, model, surrogate, target, score, violation, guide_violation, edge, explainer)
+    look = functools.partial(
+        _look, model, surrogate, target, score, violation, guide_violation, constraint, edge, explainer
+    )
     bar = tqdm(total=starts * (steps + 1), desc="manipulating", disable=not progress)
     for start in range(starts):
         z = ball.center if start == 0 else _best_corner(look, ball, generator)
@@ -107,6 +111,7 @@ def _look(
     score: Callable[[Tensor], Tensor],
     violation: Callable[[Tensor], Tensor] | None,
     guide_violation: Callable[[Tensor], Tensor] | None,
+    constraint: Callable[[Tensor], Tensor] | None,
     edge: float | None,
     explainer: Explainer,
     z: Tensor,
@@ -117,30 +122,38 @@ def _look(
     if surrogate is None and with_slope:
         z = z.detach().requires_grad_()
         maps, logits = _map_and_logits(model, z, target, explainer)
-        value, excess, feasible = _judge(score(maps), logits, violation)
+        value, excess, feasible = _judge(score(maps), logits, violation, z, constraint)
         near = None if edge is None else excess > -edge
         return value.detach(), feasible, _slope(value, excess, feasible, near, z)
     maps = explainer(model, z.detach(), target)
     with torch.no_grad():
-        value, excess, feasible = _judge(score(maps), logits_of(model, z), violation)
+        value, excess, feasible = _judge(score(maps), logits_of(model, z), violation, z, constraint)
         near = None if edge is None else excess > -edge
     if not with_slope:
         return value, feasible, None
     z = z.detach().requires_grad_()
     maps, logits = _map_and_logits(cast("nn.Module", surrogate), z, target, explainer)
-    guide, excess, _ = _judge(score(maps), logits, guide_violation)
+    guide, excess, _ = _judge(score(maps), logits, guide_violation, z, constraint)
     return value, feasible, _slope(guide, excess, feasible, near, z)
 
 
 def _judge(
-    value: Tensor, logits: Tensor, violation: Callable[[Tensor], Tensor] | None
+    value: Tensor,
+    logits: Tensor,
+    violation: Callable[[Tensor], Tensor] | None,
+    z: Tensor,
+    constraint: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The score, by how much the constraint is broken, and whether it holds; (B,) each."""
-    if violation is None:
-        return value, torch.zeros_like(value), torch.ones_like(value, dtype=torch.bool)
-    excess = violation(logits)
-    slack = SLACK * torch.finfo(logits.dtype).eps * (1 + logits.detach().abs().amax(1))
-    return value, excess, excess < -slack
+    """The score, by how much the constraints are broken, and whether they hold; (B,) each."""
+    excess, feasible = torch.zeros_like(value), torch.ones_like(value, dtype=torch.bool)
+    if violation is not None:
+        excess = violation(logits)
+        feasible = excess < -SLACK * torch.finfo(logits.dtype).eps * (1 + logits.detach().abs().amax(1))
+    if constraint is not None:
+        other = constraint(z)
+        excess = other if violation is None else torch.maximum(excess, other)
+        feasible = feasible & (other < 0)
+    return value, excess, feasible
 
 
 def _slope(value: Tensor, excess: Tensor, feasible: Tensor, near: Tensor | None, z: Tensor) -> Tensor:

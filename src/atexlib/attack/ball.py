@@ -10,7 +10,7 @@ NORMS = ("linf", "l2")
 
 @dataclass(frozen=True)
 class Ball:
-    """All images within `eps` of the centres (B, C, H, W) in `norm`, and within `bounds`.
+    """All images within `eps` of the centres (B, C, H, W) in `norm`, and within `bounds`; equal to them off `where`.
 
     >>> import torch
     >>> from atexlib import attack
@@ -23,6 +23,8 @@ class Ball:
     eps: float
     norm: str
     bounds: tuple[float, float]
+    where: Tensor | None = None
+    """True at the pixels that may change, of a shape that broadcasts to the centres'; all of them if None."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "center", self.center.clamp(*self.bounds))  # which rounding may have left
@@ -33,7 +35,7 @@ class Ball:
         largest = max(abs(self.bounds[0]), abs(self.bounds[1])) + self.eps
         count = 1 if self.norm == "linf" else z[0].numel() ** 0.5  # in a length the pixels' roundings add up
         radius = max(0.0, self.eps - 4 * torch.finfo(z.dtype).eps * largest * count)
-        shift = z - self.center
+        shift = self._free(z - self.center)
         if self.norm == "linf":
             shift = shift.clamp(-radius, radius)
         else:
@@ -43,6 +45,7 @@ class Ball:
 
     def steepest(self, slope: Tensor) -> Tensor:
         """The direction of length one in the norm along which a function with this gradient rises fastest."""
+        slope = self._free(slope)
         if self.norm == "linf":
             return slope.sign()
         length = torch.linalg.vector_norm(slope, dim=(1, 2, 3), keepdim=True)
@@ -50,11 +53,17 @@ class Ball:
 
     def reach(self, slope: Tensor) -> Tensor:
         """How much a linear function with this gradient can rise inside the ball (B,), the bounds aside."""
-        return self.eps * torch.linalg.vector_norm(slope, ord=1 if self.norm == "linf" else 2, dim=(1, 2, 3))
+        return self.eps * torch.linalg.vector_norm(
+            self._free(slope), ord=1 if self.norm == "linf" else 2, dim=(1, 2, 3)
+        )
 
     def corner(self, generator: torch.Generator) -> Tensor:
         """One random image for each centre, at the distance eps: a corner of the cube, a point of the sphere."""
         return self.project(self.center + self.eps * self.steepest(gaussian_like(self.center, generator)))
+
+    def _free(self, shift: Tensor) -> Tensor:
+        """A shift or a slope, zero where nothing may change."""
+        return shift if self.where is None else torch.where(self.where, shift, 0)
 
 
 def gaussian_like(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ from .ball import Ball
 from .kinks import no_step
 from .objectives import Objective, check_objective, of_rows
 
-NEAR = 0.5  # of a tolerance, from where on a step heeds it
+NEAR = 0.5  # of a tolerance, or of a constraint's unit, from where on a step heeds it
 SEEN = 0.9  # of a map's change that slopes should account for; less is said
 
 
@@ -132,6 +132,8 @@ def manipulate(
     bounds: tuple[float, float] = (0, 1),
     starts: int = 1,
     surrogate: nn.Module | None = None,
+    constraint: Callable[[Tensor], Tensor] | None = None,
+    where: Tensor | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
     progress: bool = False,
@@ -163,6 +165,9 @@ def manipulate(
         starts: the first start is x itself; each other one is the best of eight random corners of the ball.
         surrogate: net whose second derivatives guide the search, for example `nets.with_softplus(model, beta)` for a
             ReLU net; scores, constraints and the result are the model's own.
+        constraint: what else must hold, as a function of images (B, C, H, W) -> (B,) that is below zero where it does,
+            in units of about its own spread; differentiable, or else it is met by luck alone.
+        where: true at the pixels that may change, shape of x; all of them if None.
         batch_size: images attacked at once, which bounds the memory; all of them if None. A function of your own as
             the objective then gets the clean maps of each batch in turn.
         generator: CPU generator of the random starts; a new one with seed 0 if None.
@@ -185,6 +190,8 @@ def manipulate(
     explainer = registry.find(explainer)
     if batch_size is not None:
         checks.count("batch_size", batch_size)
+    if where is not None:
+        checks.same_shape("where", where, "x", x)
     model = plain(model)
     surrogate = None if surrogate is None else plain(surrogate, name="surrogate")
     check_objective(objective)
@@ -200,9 +207,10 @@ def manipulate(
     explainer = resolved(explainer, model, x)
     parts = []
     for rows in torch.arange(len(x)).split(int(batch_size or len(x))):
-        ball = Ball(x[rows].detach(), eps, norm, bounds)
+        ball = Ball(x[rows].detach(), eps, norm, bounds, None if where is None else where[rows].bool())
         aim = objective if batch_size is None else of_rows(objective, rows)
         options = {"explainer": explainer, "tolerance": prediction_tolerance, "surrogate": surrogate, **search}
+        options["constraint"] = constraint
         parts.append(_manipulate(model, ball, aim, **options))
     effort = Effort.of([part.effort for part in parts])
     if not effort.stepped:
@@ -220,6 +228,7 @@ def _manipulate(
     explainer: Explainer,
     tolerance: float | None,
     surrogate: nn.Module | None,
+    constraint: Callable[[Tensor], Tensor] | None,
     **search: Any,
 ) -> Manipulation:
     x = ball.center
@@ -240,6 +249,7 @@ def _manipulate(
         if surrogate is not None:  # its logits differ from the model's: measure its shift from its own clean ones
             with torch.no_grad():
                 guide_violation = prediction_violation(logits_of(surrogate, x), target, tolerance)
+        edge = None if tolerance is None and constraint is None else NEAR * (1 if tolerance is None else tolerance)
         best, best_score, ahead = ascend(
             model,
             target,
@@ -249,7 +259,8 @@ def _manipulate(
             violation=violation,
             surrogate=surrogate,
             guide_violation=guide_violation,
-            edge=None if tolerance is None else NEAR * tolerance,
+            constraint=constraint,
+            edge=edge,
             **search,
         )
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...detect import DETECTORS
 from ..subjects.nets import TREATED
 from . import claims_fooling, pages, report, verdicts, words
 from .claims import METRICS, PAPER_DATA
@@ -163,6 +164,31 @@ def transfer(*, dataset: str = DATA) -> Box:
             names = {treatment: f"treatment by {treatment}", "fine-tuning": "plain fine-tuning"}
             said += _against(treated, "treatment", names, ["spearman", *dead], title=explainer, price=False)
     return Box(said, report.origin(**where, explainer="gradient", defense="none"))
+
+
+def detecting(*, dataset: str = DATA, eps: float = 0.1, defenses: Sequence[str] = ("none", "own")) -> Box:
+    """Chapter 15: which detector catches what, what it takes for merely unusual, and what knowing it takes."""
+    said, notes = [], []
+    for defense in defenses:
+        where: Spec = {"kind": "detection", "dataset": dataset, "defense": defense, "eps": eps}
+        notes.append(report.origin(**where))
+        title = report.label(defense)
+        for group in ("distance", "noise", "adversarial"):
+            best = {name: verdicts.mean(f"{name}, {group}, flagged", **where) for name in DETECTORS}
+            said.append(words.ends(f"{title}, {group}: the share that is flagged", _labelled(best), decimals=2))
+        for name in ("ties", "learnt", "loudest"):
+            spec = {**where, "kind": "evasion", "detector": name}
+            left = [verdicts.mean(f"{who} spearman", **spec) for who in ("blind", "knowing")]
+            if None not in left:
+                said.append(
+                    f"{title}, {DETECTORS[name].label}: Spearman that is left {left[0]} by who does not know the "
+                    f"detector, {left[1]} by who does."
+                )
+    return Box(said, "; ".join(dict.fromkeys(notes)))
+
+
+def _labelled(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {DETECTORS[name].label: value for name, value in values.items()}
 
 
 TITLES = {"spearman": "Spearman", "topk": "top-50", "success": "fooled images", "dead": "dead maps"}

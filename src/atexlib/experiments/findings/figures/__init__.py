@@ -1,6 +1,16 @@
 """The figures and tables of the pages that are made from cards: one function each, which says where it comes from."""
 
 from .definitions import chance_table, definitions_table
+from .detection import (
+    alarm_table,
+    auc_table,
+    carried_over,
+    cost_table,
+    price_in_words,
+    price_of_detectors,
+    roc_curves,
+    roc_in_words,
+)
 from .fooling import active_maps, active_table, longer_maps, longer_table, passive_maps, passive_table, variant_table
 from .leaderboard import (
     against_none,
@@ -39,7 +49,7 @@ from .stability import (
     time_in_words,
     training_minutes,
 )
-from .suspects import alarm_table, evasion_table, exam_table, roc_curves, signs_table
+from .suspects import evasion_table, exam_table, honest_alarms, sign_curves, signs_table
 from .tables import CLAIMS, Table, cards_of_claims, cards_of_fooling, cards_of_stability, claim_cells, verdict_table
 from .transfer import repair_table, shelter_table, transfer_count, transfer_frames, transfer_in_words, transfer_maps
 from .worst import (
@@ -62,6 +72,7 @@ __all__ = [
     "against_none",
     "alarm_table",
     "attack_table",
+    "auc_table",
     "best_at_a_price",
     "budget_curves",
     "budget_in_words",
@@ -69,12 +80,14 @@ __all__ = [
     "cards_of_claims",
     "cards_of_fooling",
     "cards_of_stability",
+    "carried_over",
     "centred_table",
     "chance_table",
     "checklist",
     "chosen_strengths",
     "claim_cells",
     "control_table",
+    "cost_table",
     "definitions_table",
     "direction_table",
     "efficacy_curves",
@@ -91,6 +104,7 @@ __all__ = [
     "gap_table",
     "growth_curves",
     "growth_table",
+    "honest_alarms",
     "in_words",
     "leaderboard",
     "longer_maps",
@@ -102,16 +116,20 @@ __all__ = [
     "pareto",
     "passive_maps",
     "passive_table",
+    "price_in_words",
+    "price_of_detectors",
     "price_table",
     "repair_table",
     "rivals_table",
     "roc_curves",
+    "roc_in_words",
     "roofline_table",
     "scaling_table",
     "scatter_in_words",
     "share_table",
     "shelter_table",
     "side_effects",
+    "sign_curves",
     "signs_table",
     "smoothness_table",
     "speed_table",

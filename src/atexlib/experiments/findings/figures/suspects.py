@@ -75,7 +75,7 @@ def signs_table(*, datasets: Sequence[str] = DATASETS) -> Table:
     return noted(columns, note, said)
 
 
-def alarm_table(*, datasets: Sequence[str] = DATASETS) -> Table:
+def honest_alarms(*, datasets: Sequence[str] = DATASETS) -> Table:
     """What the lies do, and which share of the liars lies above a threshold that honest nets set."""
     rows = {}
     for name, found in _told(datasets).items():
@@ -105,7 +105,7 @@ def alarm_table(*, datasets: Sequence[str] = DATASETS) -> Table:
 _COLUMNS = ("nets", "the lie works on", "accuracy lost", "best sign", "it catches", "any sign catches")
 
 
-def roc_curves(*, datasets: Sequence[str] = DATASETS) -> Figure:
+def sign_curves(*, datasets: Sequence[str] = DATASETS) -> Figure:
     """Hits against false alarms over nets, for each kind of liar: the largest of all signs, and the best single one."""
     found = _told(datasets)
     figure, axes = plt.subplots(2, (len(found) + 1) // 2, figsize=(9, 4.8), sharex=True, sharey=True)

@@ -1,0 +1,123 @@
+"""The attacker who knows the detectors: the map is moved, the class kept, and no alarm raised."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import checks
+from ..attack.ball import Ball
+from ..attack.inputs import Manipulation, manipulate
+from ..attack.objectives import Objective
+from .alarms import Alarm, alarm
+from .registry import DETECTORS
+from .scene import Look, Scene
+from .vote import JOINT, singles
+
+MARGIN = 0.2  # below the threshold of a detector that draws, in its spread: the next draw shall not flag either
+RINGS = (0, 1, 2, 3, 4, 6)  # pixels around what is not dark that may change, too, while enough windows stay tied
+SAFE = 1e-3  # of the windows, by which the tied ones stay on the silent side
+
+
+def evade(
+    scene: Scene,
+    x: Tensor,
+    objective: Objective,
+    detectors: Sequence[str],
+    *,
+    eps: float,
+    steps: int = 100,
+    starts: int = 1,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Manipulation:
+    """Manipulate maps under the eyes of detectors that are known: ball, class, and every score below its threshold.
+
+    As in `manipulate`, with all scores as one more constraint: a step climbs the objective, near a threshold along it,
+    and past it back. What draws random numbers is asked anew in each step, so that the slope is the mean one, and held
+    a little further away. Detectors that count or round lend the slope of a smooth stand-in, but are themselves
+    obeyed. Where ties are counted, what breaks them is spared: see `spared`.
+
+    An image for which nothing silent is found comes back unchanged. Whether a fresh look by the detector stays silent
+    is for the caller to measure.
+
+    >>> import torch
+    >>> from atexlib import attack, detect, explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(40, 1, 8, 8)
+    >>> scene = detect.Scene(net, explain.gradient, known=x[:20], clean=x[20:], steps=2)
+    >>> found = detect.evade(scene, x[:2], attack.Distance(), ["blur", "noise"], eps=0.1, steps=3)
+    >>> bool(found.label_kept.all()), bool((found.distance <= 0.1).all())
+    (True, True)
+
+    Args:
+        scene: what the detectors know; the attacker knows it, too.
+        x: clean images (B, C, H, W) in [0, 1].
+        objective: what to maximise, as in `manipulate`.
+        detectors: names of those to escape, all at once.
+        eps: largest change of a pixel.
+        steps: gradient steps from each start.
+        starts: number of starts.
+        batch_size: images attacked at once; all of them if None.
+        generator: CPU generator of starts and of the detectors' draws; a new one with seed 0 if None.
+
+    Raises:
+        ValueError: x or a number out of range, an unknown detector, none at all.
+    """
+    if isinstance(detectors, str) or not detectors:
+        raise ValueError(f"detectors is {detectors!r}; pass a list of names, such as ['noise'].")
+    generator = checks.generator(generator)
+    checks.batch("x", x, bounds=(0, 1))
+    checks.number("eps", eps)
+    fitted = [alarm(name, scene) for name in detectors]
+    limits = [d.threshold - (MARGIN * d.spread if DETECTORS[d.name].random else 0) for d in fitted]
+
+    def excess(z: Tensor) -> Tensor:
+        look = Look(scene, z)
+        pairs = zip(fitted, limits, strict=True)
+        return torch.stack([(d.score(look, generator) - limit) / d.spread for d, limit in pairs]).amax(0)
+
+    return manipulate(
+        scene.model,
+        x,
+        objective,
+        eps=eps,
+        explainer=scene.explainer,
+        steps=steps,
+        starts=starts,
+        constraint=excess,
+        where=_where(scene, x, fitted, eps),
+        batch_size=batch_size,
+        generator=generator,
+    )
+
+
+def _where(scene: Scene, x: Tensor, fitted: Sequence[Alarm], eps: float) -> Tensor | None:
+    """Where to change images if one of the detectors counts ties, alone or as the loudest of all."""
+    heard = [*fitted, *(singles(scene) if any(d.name == JOINT[1] for d in fitted) else [])]
+    ties = [d for d in heard if d.name == "ties"]
+    return spared(x, ties[0], eps) if ties else None
+
+
+def spared(x: Tensor, ties: Alarm, eps: float) -> Tensor:
+    """The pixels (B, C, H, W) that may all change without an alarm of the detector of ties.
+
+    Of each image all of them if that stays silent, else those that are not black and a ring of the largest width that
+    stays silent. Tried by a random corner of the ball, as ties break whatever the change.
+
+    >>> import torch
+    >>> from atexlib import detect, explain, nets
+    >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(40, 1, 8, 8)
+    >>> ties = detect.alarm("ties", detect.Scene(net, explain.gradient, known=x[:20], clean=x[20:], steps=2))
+    >>> detect.spared(x[:2], ties, 0.1).shape
+    torch.Size([2, 1, 8, 8])
+    """
+    lit = (x > 0).any(1, keepdim=True).to(x.dtype)
+    found = (lit > 0).expand_as(x)
+    everything = torch.ones_like(found)
+    for ring in (*RINGS, None):
+        free = everything if ring is None else (F.max_pool2d(lit, 2 * ring + 1, 1, ring) > 0).expand_as(x)
+        corner = Ball(x, eps, "linf", (0, 1), free).corner(torch.Generator().manual_seed(0))
+        silent = (ties.scores(corner) < ties.threshold - SAFE).to(x.device)
+        found = torch.where(silent.view(-1, 1, 1, 1), free, found)
+    return found

@@ -1,0 +1,188 @@
+"""Chapter 15: can a manipulated input be told from a clean one, and what does it cost who knows how it is told?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from .... import show
+from ....detect import DETECTORS
+from ....maps.intervals import Interval, two_level
+from .. import report, verdicts, words
+from ..claims import PAPER_DATA
+from .tables import Table, legend, noted
+
+DATA = PAPER_DATA[0]
+EPS = 0.1
+NETS = ("none", "own")
+ATTACKS = ("distance", "untargeted", "target_map")
+CONTROLS = ("noise", "Gaussian noise", "adversarial")
+RATES = 101  # points of a ROC curve
+# What an attacker knows: the name in a legend, the metric's first word, how it is drawn.
+KNOWING = {
+    "no detector": ("blind unseen", "o", "C7"),
+    "attacker does not know it": ("blind", "s", "C0"),
+    "attacker knows it": ("knowing", "D", "C3"),
+}
+
+
+def _cell(defense: str, eps: float, dataset: str) -> dict[str, Any]:
+    return {"kind": "detection", "dataset": dataset, "defense": defense, "eps": eps}
+
+
+def _known(defense: str, eps: float, dataset: str) -> dict[str, dict[str, Any]]:
+    """The cells of the attacker who knows a detector, for those detectors that were tried on a net."""
+    cells = {
+        name: {"kind": "evasion", "dataset": dataset, "defense": defense, "detector": name, "eps": eps}
+        for name in DETECTORS
+    }
+    return {name: spec for name, spec in cells.items() if verdicts.found(**spec)}
+
+
+def _rows(spec: Mapping[str, Any]) -> list[str]:
+    """The detectors that the cards of a cell speak of."""
+    cards = verdicts.found(**spec)
+    return [name for name in DETECTORS if cards and f"{name}, clean" in cards[0]["metrics"]]
+
+
+def auc_table(
+    *, dataset: str = DATA, eps: float = EPS, defense: str = "none", groups: Sequence[str] = (*ATTACKS, *CONTROLS)
+) -> Table:
+    """The area under each detector's ROC curve, for attacks on maps and for what is merely unusual."""
+    return _table("", "area under the ROC curve", dataset, eps, defense, groups)
+
+
+def alarm_table(
+    *, dataset: str = DATA, eps: float = EPS, defense: str = "none", groups: Sequence[str] = (*ATTACKS, *CONTROLS)
+) -> Table:
+    """The share of images at which each detector alarms, its threshold set on clean validation images."""
+    return _table(", flagged", "share that is flagged", dataset, eps, defense, ["clean", *groups])
+
+
+def _table(metric: str, measure: str, dataset: str, eps: float, defense: str, groups: Sequence[str]) -> Table:
+    here = _cell(defense, eps, dataset)
+    cells = {
+        name: {group: verdicts.mean(f"{name}, {group}{metric}", **here) for group in groups} for name in _rows(here)
+    }
+    rows = {DETECTORS[name].label: {g: report.text(v) for g, v in row.items()} for name, row in cells.items()}
+    said = [
+        words.ends(f"{group}: the {measure}", {DETECTORS[name].label: row[group] for name, row in cells.items()})
+        for group in groups
+        if group != "clean"
+    ]
+    note = f"{report.label(defense)}, eps {eps:g}; intervals over changed images and seeds; {report.origin(**here)}"
+    return noted(pd.DataFrame(rows).T, note, said)
+
+
+def roc_curves(
+    *, dataset: str = DATA, eps: float = EPS, defenses: Sequence[str] = NETS, group: str = ATTACKS[0]
+) -> Figure:
+    """The share of attacked images that is caught against the share of clean ones that alarms, for each detector."""
+    figure, axes = plt.subplots(1, len(defenses), figsize=(8.5, 4.2), sharey=True, squeeze=False)
+    rates = torch.linspace(0, 1, RATES, dtype=torch.float64)
+    for ax, defense in zip(axes[0], defenses, strict=True):
+        here = _cell(defense, eps, dataset)
+        for number, name in enumerate(_rows(here)):
+            ranks = torch.cat(list(verdicts.per_image(f"{name}, {group}", **here).values()))
+            caught = (ranks >= 1 - rates[:, None]).double().mean(1)
+            look: dict[str, Any] = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
+            ax.plot(rates, caught, label=DETECTORS[name].label, **look)
+        ax.plot([0, 1], [0, 1], ":", color="C7")
+        ax.set(xlabel="clean images that alarm", title=report.label(defense), xlim=(0, 1), ylim=(0, 1))
+    axes[0, 0].set_ylabel("attacked images that are caught")
+    legend(axes[0, -1], fontsize=7, loc="lower right")
+    show.foot(figure, f"attack {group}, eps {eps:g}; {report.origin(**_cell(defenses[0], eps, dataset))}")
+    return figure
+
+
+def roc_in_words(
+    *, dataset: str = DATA, eps: float = EPS, defenses: Sequence[str] = NETS, group: str = ATTACKS[0]
+) -> words.Said:
+    """Which detector has the largest area on each net, and which the smallest."""
+    said = []
+    for defense in defenses:
+        here = _cell(defense, eps, dataset)
+        areas = {DETECTORS[name].label: verdicts.mean(f"{name}, {group}", **here) for name in _rows(here)}
+        said.append(words.ends(f"{report.label(defense)}, attack {group}: the area under the curve", areas))
+    return words.Said(*said)
+
+
+def price_of_detectors(
+    metric: str = "spearman", *, dataset: str = DATA, eps: float = EPS, defenses: Sequence[str] = NETS
+) -> Figure:
+    """What is left of the maps when a flagged image wins nothing: by who does not know the detector, and who does."""
+    figure, axes = plt.subplots(1, len(defenses), figsize=(8.5, 4.4), sharey=True, squeeze=False)
+    every = [name for name in DETECTORS if any(name in _known(d, eps, dataset) for d in defenses)]
+    for ax, defense in zip(axes[0], defenses, strict=True):
+        cells = _known(defense, eps, dataset)
+        for title, (known, mark, colour) in KNOWING.items():
+            for place, name in enumerate(reversed(every)):
+                found = verdicts.mean(f"{known} {metric}", **cells[name]) if name in cells else None
+                if found is not None:
+                    ax.plot([found.low, found.high], [place, place], color=colour, linewidth=1)
+                    ax.plot(found.mean, place, mark, color=colour, markersize=5)
+            ax.plot([], [], mark, color=colour, label=title)
+        ax.set(xlim=(-0.2, 1.05), xlabel=report.label(metric), title=report.label(defense))
+        ax.set_yticks(range(len(every)), [DETECTORS[name].label for name in reversed(every)])
+    handles = axes[0, 0].get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8)
+    first = next(iter(_known(defenses[0], eps, dataset).values()), None)
+    source = report.MISSING if first is None else report.origin(**first)
+    show.foot(figure, f"attack distance, eps {eps:g}; a flagged image counts as 1; {source}")
+    return figure
+
+
+def price_in_words(
+    metric: str = "spearman", *, dataset: str = DATA, eps: float = EPS, defenses: Sequence[str] = NETS
+) -> words.Said:
+    """Which detector costs who knows it most, and how often the images of both attackers are flagged."""
+    said = []
+    for defense in defenses:
+        title, left, flags = report.label(defense), {}, {}
+        for name, spec in _known(defense, eps, dataset).items():
+            label = DETECTORS[name].label
+            left[label] = verdicts.mean(f"knowing {metric}", **spec)
+            flags[label] = verdicts.mean("knowing flagged", **spec)
+        said.append(words.ends(f"{title}: {report.label(metric)} that is left by who knows the detector", left))
+        said.append(words.ends(f"{title}: the share of that attacker's images that is flagged", flags, decimals=2))
+    return words.Said(*said)
+
+
+def cost_table(metric: str = "spearman", *, dataset: str = DATA, eps: float = EPS, defense: str = "none") -> Table:
+    """For each detector what both attackers leave, how often they are flagged, and what knowing it takes."""
+    rows, gaps = {}, {}
+    for name, spec in _known(defense, eps, dataset).items():
+        label = DETECTORS[name].label
+        row = {"seeds": str(len(verdicts.found(**spec)))}
+        for title in ("clean", "blind", "knowing"):
+            row[f"{title}: flagged"] = report.text(verdicts.mean(f"{title} flagged", **spec))
+        for title in ("blind", "knowing"):
+            row[f"{title}: {report.label(metric)} left"] = report.text(verdicts.mean(f"{title} {metric}", **spec))
+        gaps[label] = _difference(metric, spec, "blind", "knowing")
+        rows[label] = row | {"what knowing takes": report.text(gaps[label])}
+    said = [words.ends(f"What knowing the detector takes in {report.label(metric)}", gaps)]
+    source = report.origin(**next(iter(_known(defense, eps, dataset).values()))) if rows else report.MISSING
+    return noted(pd.DataFrame(rows).T if rows else {}, f"{report.label(defense)}, eps {eps:g}; {source}", said)
+
+
+def _difference(metric: str, spec: Mapping[str, Any], first: str, second: str) -> Interval:
+    a, b = (torch.stack(list(verdicts.per_image(f"{title} {metric}", **spec).values())) for title in (first, second))
+    return two_level(a - b)
+
+
+def carried_over(*, dataset: str = DATA, eps: float = EPS, defense: str = "none") -> Table:
+    """The share of the images made under the eyes of one detector (rows) at which another one (columns) alarms."""
+    cells = _known(defense, eps, dataset)
+    rows, means = {}, {}
+    for name, spec in cells.items():
+        others = [other for other in DETECTORS if f"flagged by {other}" in verdicts.found(**spec)[0]["metrics"]]
+        found = {DETECTORS[other].label: verdicts.mean(f"flagged by {other}", **spec) for other in others}
+        rows[DETECTORS[name].label] = {label: "" if v is None else f"{v.mean:.2f}" for label, v in found.items()}
+        alone = [v.mean for label, v in found.items() if v is not None and label != DETECTORS[name].label]
+        means[DETECTORS[name].label] = sum(alone) / len(alone)
+    said = [words.ends("The mean share at which the other detectors alarm, for images that escape one,", means)]
+    source = report.origin(**next(iter(cells.values()))) if cells else report.MISSING
+    return noted(pd.DataFrame(rows).T if rows else {}, f"{report.label(defense)}, eps {eps:g}; {source}", said)
