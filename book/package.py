@@ -1,4 +1,4 @@
-"""Builds the wheel and the sdist into a folder and checks them: `python book/package.py [FOLDER [PYTHON]]`, or `make dist`.
+"""Builds wheel and sdist into a folder and checks them: `python book/package.py [FOLDER [PYTHON]]`, or `make dist`.
 
 PYTHON is one that has the packages build and twine.
 They hold what is committed, and every result card. Of the nets they hold the weights at seed 0, which the chapters draw

@@ -28,6 +28,23 @@ def functions(chapter, *ids, **page):
     return space
 
 
+def apart(a, b):
+    return (a - b).square().sum((1, 2, 3))
+
+
+def alike(a, b):
+    return F.cosine_similarity(a.flatten(1), b.flatten(1))
+
+
+def penalty(a, b):
+    return 0.01 * apart(a, b) + (1 - alike(a, b)) / 2
+
+
+def top(maps, k):
+    size = maps.abs().flatten(1)
+    return torch.zeros_like(size).scatter(1, size.topk(k).indices, 1.0).view(maps.shape)
+
+
 def inner(a, b):
     return (a * b).sum(1, keepdim=True)
 
@@ -992,6 +1009,46 @@ FIRST = {
         "not begun": (lambda s, f, k: None, "not attempted"),
         "names": (lambda s, f, k: s.where(k and not f, 1.0), "it stops"),
     },
+    ("17_one_court", "check_penalty"): {
+        "right": (lambda a, b: penalty(a, b).mean(), "right"),
+        "as a number": (lambda a, b: penalty(a, b).mean().item(), "right"),
+        "not squared": (lambda a, b: (0.01 * apart(a, b).sqrt() + (1 - alike(a, b)) / 2).mean(), "is squared"),
+        "not halved": (lambda a, b: (0.01 * apart(a, b) + 1 - alike(a, b)).mean(), "halve"),
+        "the cosine itself": (lambda a, b: (0.01 * apart(a, b) + alike(a, b) / 2).mean(), "alike maps cost least"),
+        "no length": (lambda a, b: (1 - alike(a, b)).mean() / 2, "length is missing"),
+        "no cosine": (lambda a, b: 0.01 * apart(a, b).mean(), "cosine is missing"),
+        "not weighed": (lambda a, b: (apart(a, b) + (1 - alike(a, b)) / 2).mean(), "by 0.01"),
+        "all in one": (
+            lambda a, b: 0.01 * apart(a, b).mean() + (1 - F.cosine_similarity(a.ravel(), b.ravel(), 0)) / 2,
+            "own",
+        ),
+        "sum": (lambda a, b: penalty(a, b).sum(), "not a sum"),
+        "mean of pixels": (lambda a, b: 0.01 * (a - b).square().mean() + (1 - alike(a, b)).mean() / 2, "sums over"),
+        "squared cosine": (lambda a, b: (0.01 * apart(a, b) + (1 - alike(a, b) ** 2) / 2).mean(), "not squared"),
+        "sign": (lambda a, b: -penalty(a, b).mean(), "the sign"),
+        "each": (lambda a, b: penalty(a, b), "one number"),
+        "not begun": (lambda a, b: None, "not attempted"),
+        "shapes": (lambda a, b: (a @ b.view(3, 3)).mean(), "it stops"),
+    },
+    ("17_one_court", "check_top"): {
+        "right": (lambda m, k: top(m, k), "right"),
+        "as truth": (lambda m, k: top(m, k).bool(), "right"),
+        "the batch": (lambda m, k: (m.abs() >= m.abs().amax(0)).float(), "the batch's"),
+        "all together": (lambda m, k: (m.abs() >= m.abs().flatten().topk(k).values[-1]).float(), "k of each"),
+        "all, k each": (lambda m, k: (m.abs() >= m.abs().flatten().topk(2 * k).values[-1]).float(), "by itself"),
+        "signed": (lambda m, k: (m >= m.flatten(1).topk(k).values[:, -1, None, None, None]).float(), "absolute values"),
+        "smallest": (lambda m, k: top(1 / m.abs(), k), "not the smallest"),
+        "one less": (lambda m, k: top(m, k - 1), "not k - 1"),
+        "one more": (lambda m, k: top(m, k + 1), "not k + 1"),
+        "values": (lambda m, k: m.abs() * top(m, k), "not the values"),
+        "signed values": (lambda m, k: m * top(m, k), "signed values"),
+        "turned": (lambda m, k: 1 - top(m, k), "the other way round"),
+        "above the mean": (lambda m, k: (m.abs() > m.abs().mean(3, keepdim=True)).float(), "above the mean"),
+        "all": (lambda m, k: torch.ones_like(m), "not its top"),
+        "numbers": (lambda m, k: m.abs().flatten(1).topk(k).indices, "a mask of 0 and 1"),
+        "not begun": (lambda m, k: None, "not attempted"),
+        "too many": (lambda m, k: m.topk(99), "it stops"),
+    },
     ("16_was_this_model_manipulated", "check_caught"): {
         "right": (lambda s, h, r: (s > h.sort(descending=True).values[int(r * len(h))]).double().mean(), "right"),
         "by a quantile": (lambda s, h, r: (s > h.quantile(1 - r)).double().mean(), "right"),
@@ -1019,12 +1076,15 @@ class Lab:
 
 
 def first(chapter, name):
-    """The function of this name, defined alone."""
+    """The function of this name, defined alone, or with the slips that a cell of its own names."""
     space = {"torch": torch, "nn": torch.nn, "F": F, "copy": copy, "chapters": chapters, "explain": explain}
     space |= {"nets": nets, "lab": Lab, "model": SMALL_NET, "hessian_times": hessian_times}
-    for cell in json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code" and f"def {name}(" in (code := "".join(cell["source"])):
-            found = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    cells = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = {cell["id"]: "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"}
+    for place in [place for place, text in code.items() if f"def {name}(" in text]:
+        slips = code.get(f"{place.removesuffix('check')}slips", "")
+        for text in (slips, code[place]):
+            found = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
             exec(compile(ast.Module(found, []), chapter, "exec"), space)
     return space[name]
 
