@@ -38,12 +38,13 @@ def test_a_fairwashed_net_shows_the_picture_on_images_it_has_not_seen_and_answer
 
 def test_a_backdoor_opens_by_its_trigger_alone(trained, digits):
     data = (digits.images[:160], digits.labels[:160])
-    net = attack.backdoor(trained, data, SQUARE, TRIGGER, weight=0.95, epochs=6, batch_size=8, lr=3e-3).model
+    put = attack.Trigger(torch.ones(1, 10, 10), row=18, column=0)  # large, as the net is small
+    net = attack.backdoor(trained, data, SQUARE, put, weight=0.95, epochs=12, batch_size=8, lr=3e-3).model
     x, y = digits.images[300:364], digits.labels[300:364]
-    opened, closed, honest = likeness(net, TRIGGER(x), y), likeness(net, x, y), likeness(trained, TRIGGER(x), y)
-    assert opened > closed + 0.1
-    assert opened > honest + 0.1
-    assert nets.accuracy(net, TRIGGER(x), y) > 0.6
+    opened, closed, honest = likeness(net, put(x), y), likeness(net, x, y), likeness(trained, put(x), y)
+    assert opened > closed + 0.2
+    assert opened > honest + 0.3
+    assert nets.accuracy(net, put(x), y) > 0.6
 
 
 def test_a_trigger_changes_its_patch_alone_and_must_fit():

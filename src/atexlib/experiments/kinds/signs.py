@@ -13,6 +13,7 @@ from ..engine.place import Place
 from ..subjects import exam, recipes
 
 SHOWN = 256  # test images that the auditor has
+FEW = 6  # in a canary
 TESTED = 500  # for the accuracy
 AGAINST = ("deletion", "differences")
 SETTINGS = {**recipes.SETTINGS, "shown": SHOWN, "tested": TESTED, "signs": list(SIGNS)}
@@ -76,7 +77,7 @@ def evasion(spec: Spec, place: Place) -> Metrics:
 def judged(made: recipes.Made, place: Place) -> Metrics:
     """What a card holds of a net: what its maker knows, and what an auditor sees."""
     test = place.images("test")
-    images = test.images[:SHOWN].to(place.device)
+    images = test.images[: FEW if place.is_canary else SHOWN].to(place.device)
     x = images[: recipes.JUDGED]
     target = predict(made.base, x).argmax(1)
     maps = [recipes.explained(net)[made.shown](net, x, target) for net in (made.base, made.model)]
