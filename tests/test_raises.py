@@ -124,7 +124,7 @@ FREE = {  # what trusts its caller, or has nothing to check
     "Defense", "described", "detector", "Detector", "Distance", "distillation", "Effort", "ensure", "evaluating",
     "explainer", "Fitted", "Fooled", "foot", "frames", "Frames", "frozen", "gallery", "grid", "ImageSet",
     "Interval", "Judgement", "kind", "Kind", "known_pair", "likeness", "Look", "Manipulation", "margin",
-    "objective", "of_class", "of_rows", "Photograph", "Place", "Preset", "RankDistance", "Reading",
+    "objective", "of_class", "of_rows", "Photograph", "Place", "Preset", "RankDistance", "ranks", "Reading",
     "remove_component", "run_all", "run_or_load", "save_card", "Scene", "singles", "Slopes", "slopes",
     "smooth_guide", "SoftplusReLU6", "spared", "Stability", "statistics", "status", "style", "Subject", "Targeted",
     "topk_mask", "Traits", "Verdict", "verdicts", "webp",
