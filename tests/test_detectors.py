@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import curved, seeded
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from atexlib import attack, detect, explain, maps, nets
@@ -151,6 +152,12 @@ def test_the_loudest_is_the_largest_of_all_and_the_vote_lies_between_nought_and_
         height = (detector.scores(X) - detector.ordered.median()) / detector.spread
         assert (loudest.scores(X) >= height - 1e-9).all()
     assert 0 <= vote.scores(X).min() <= vote.scores(X).max() <= 1
+
+
+def test_the_mean_rank_is_the_area_under_the_curve_of_scikit_learn():
+    clean, scores = (torch.randint(6, (30,), generator=seeded(s)).double() for s in (1, 2))
+    area = roc_auc_score([0] * 30 + [1] * 30, torch.cat([clean, scores]))
+    assert detect.ranks(scores, clean).mean().item() == pytest.approx(area)
 
 
 def test_a_scene_without_a_sibling_has_fewer_detectors():

@@ -134,10 +134,10 @@ FREE = {  # what trusts its caller, or has nothing to check
     "defense", "described", "Detector", "detector", "Distance", "distillation", "Effort", "ensure", "evaluating",
     "explainer", "Fitted", "Fooled", "foot", "Frames", "frames", "frozen", "gallery", "Grade", "grid", "ImageSet",
     "Interval", "Judgement", "Kind", "kind", "known_pair", "likeness", "Look", "Manipulation", "margin", "objective",
-    "of_class", "of_rows", "Photograph", "Place", "Preset", "RankDistance", "Reading", "remove_component", "run_all",
-    "run_or_load", "save_card", "Scene", "singles", "Slopes", "slopes", "smooth_guide", "SoftplusReLU6", "spared",
-    "Stability", "statistics", "status", "style", "Subject", "Targeted", "topk_mask", "Traits", "Trigger", "Verdict",
-    "verdicts", "webp",
+    "of_class", "of_rows", "Photograph", "Place", "Preset", "RankDistance", "ranks", "Reading", "remove_component",
+    "run_all", "run_or_load", "save_card", "Scene", "singles", "Slopes", "slopes", "smooth_guide", "SoftplusReLU6",
+    "spared", "Stability", "statistics", "status", "style", "Subject", "Targeted", "topk_mask", "Traits", "Trigger",
+    "Verdict", "verdicts", "webp",
 }  # fmt: skip
 NAN = ("nan", "inf")
 UNCHECKED = {  # parameters that are handed on, free text, or checked by cases of their own below

@@ -14,7 +14,7 @@ from . import ties
 from . import features
 from . import learnt
 from . import vote
-from .alarms import Alarm, alarm
+from .alarms import Alarm, alarm, ranks
 from .attacked import known_pair
 from .evading import evade, spared
 from .jpeg import jpeg
@@ -42,6 +42,7 @@ __all__ = [
     "jpeg",
     "known_pair",
     "learnt",
+    "ranks",
     "response",
     "singles",
     "spared",

@@ -87,6 +87,20 @@ def alarm(name: str, scene: Scene) -> Alarm:
     return scene.keep(("fitted", name), lambda: _alarm(name, scene))
 
 
+def ranks(scores: Tensor, clean: Tensor) -> Tensor:
+    """The share of clean scores (M,) below each of some scores (N,), equal ones counted half: (N,), float64.
+
+    Its mean is the area under the ROC curve.
+
+    >>> import torch
+    >>> from atexlib import detect
+    >>> detect.ranks(torch.tensor([2.5, 1.0]), torch.tensor([1.0, 2.0]))
+    tensor([1.0000, 0.2500], dtype=torch.float64)
+    """
+    below = (clean[None] < scores[:, None]).double() + (clean[None] == scores[:, None]).double() / 2
+    return below.mean(1)
+
+
 def _alarm(name: str, scene: Scene) -> Alarm:
     with frozen(scene.model):
         score = _turned(DETECTORS[name].make(scene), scene)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...attack import OBJECTIVES, Ball, Distance, manipulate, of_rows, pgd
 from ...attack.ball import gaussian_like
-from ...detect import DETECTORS, Alarm, Scene, alarm, available, evade
+from ...detect import DETECTORS, Alarm, Scene, alarm, available, evade, ranks
 from ...judge import likeness
 from ...nets import predict
 from ..engine.kinds import Metrics, Spec, kind
@@ -49,9 +49,7 @@ def detection(spec: Spec, place: Place) -> Metrics:
         detector = alarm(name, scene)
         scores = {group: _fresh(detector, z, place, Alarm.scores) for group, z in groups.items()}
         for group, values in scores.items():
-            clean = scores["clean"][None]
-            below = (clean < values[:, None]).double() + (clean == values[:, None]).double() / 2
-            found[f"{name}, {group}"] = summary(plain(below.mean(1)), decimals=DECIMALS)
+            found[f"{name}, {group}"] = summary(plain(ranks(values, scores["clean"])), decimals=DECIMALS)
             found[f"{name}, {group}, flagged"] = summary(plain(values > detector.threshold))
     return found
 

@@ -49,7 +49,7 @@ def signs(spec: Spec, place: Place) -> Metrics:
 
 
 @kind(
-    "evasion",
+    "hiding",
     keys={"dataset": DATASETS, "against": AGAINST, "weight": float},
     history=("first",),
     needs=_needs,
@@ -57,7 +57,7 @@ def signs(spec: Spec, place: Place) -> Metrics:
     sizes="fool_steps",
     canary=[{**_SMALL, "against": against, "weight": 0.5, "seed": seed} for against in AGAINST for seed in (0, 1)],
 )
-def evasion(spec: Spec, place: Place) -> Metrics:
+def hiding(spec: Spec, place: Place) -> Metrics:
     """The same of a liar who knows a sign, and hides from it.
 
     Against `deletion`: a net fooled for the gradient (even seeds) or Grad-CAM (odd ones) with the sign's surrogate,

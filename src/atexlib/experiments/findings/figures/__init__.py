@@ -49,7 +49,7 @@ from .stability import (
     time_in_words,
     training_minutes,
 )
-from .suspects import evasion_table, exam_table, honest_alarms, sign_curves, signs_table
+from .suspects import exam_table, hiding_table, honest_alarms, sign_curves, signs_table
 from .tables import CLAIMS, Table, cards_of_claims, cards_of_fooling, cards_of_stability, claim_cells, verdict_table
 from .transfer import repair_table, shelter_table, transfer_count, transfer_frames, transfer_in_words, transfer_maps
 from .worst import (
@@ -94,7 +94,6 @@ __all__ = [
     "efficacy_in_words",
     "efficacy_scatter",
     "equal_time",
-    "evasion_table",
     "every_cell",
     "exam_table",
     "excess_over_noise",
@@ -104,6 +103,7 @@ __all__ = [
     "gap_table",
     "growth_curves",
     "growth_table",
+    "hiding_table",
     "honest_alarms",
     "in_words",
     "leaderboard",

@@ -128,14 +128,14 @@ def sign_curves(*, datasets: Sequence[str] = DATASETS) -> Figure:
 
 
 def _evaders(against: str, weight: float, dataset: str) -> list[suspects.Net]:
-    cards = verdicts.found(kind="evasion", dataset=dataset, against=against, weight=weight, seed=list(suspects.MOST))
+    cards = verdicts.found(kind="hiding", dataset=dataset, against=against, weight=weight, seed=list(suspects.MOST))
     return [
         suspects.Net(dataset, "decorated" if against == "differences" else "fooled_gradient", card["spec"]["seed"],
                      card["metrics"]["shown"], card["metrics"]) for card in cards
     ]  # fmt: skip
 
 
-def _evasion(against: str, dataset: str) -> list[tuple[float, ...]]:
+def _hiding(against: str, dataset: str) -> list[tuple[float, ...]]:
     """For each weight: mean success, mean distance moved, the share caught by the sign and by any, accuracy lost."""
     scale = suspects.scales((dataset,))
     rows: list[tuple[float, ...]] = []
@@ -162,12 +162,12 @@ def _limit(scale: suspects.Scale, sign: str, explainer: str) -> float:
     return suspects.limit(sets)
 
 
-def evasion_table(*, dataset: str = DATASETS[0]) -> Table:
+def hiding_table(*, dataset: str = DATASETS[0]) -> Table:
     """What is left of a lie that hides from a sign, and who still sees it."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     said = []
     for against in AGAINST:
-        found = _evasion(against, dataset)
+        found = _hiding(against, dataset)
         for weight, success, moved, by_sign, by_any, lost in found:
             rows[_label(against), f"{weight:g}"] = {
                 "nets": len(_evaders(against, weight, dataset)), "the lie works on": f"{success:.2f}",
