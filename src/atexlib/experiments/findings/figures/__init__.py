@@ -49,7 +49,7 @@ from .stability import (
     time_in_words,
     training_minutes,
 )
-from .suspects import exam_table, hiding_table, honest_alarms, sign_curves, signs_table
+from .suspects import exam_table, hiding_table, honest_alarms, sign_curves, signs_in_words, signs_table
 from .tables import CLAIMS, Table, cards_of_claims, cards_of_fooling, cards_of_stability, claim_cells, verdict_table
 from .transfer import repair_table, shelter_table, transfer_count, transfer_frames, transfer_in_words, transfer_maps
 from .worst import (
@@ -130,6 +130,7 @@ __all__ = [
     "shelter_table",
     "side_effects",
     "sign_curves",
+    "signs_in_words",
     "signs_table",
     "smoothness_table",
     "speed_table",

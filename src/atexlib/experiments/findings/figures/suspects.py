@@ -127,6 +127,11 @@ def sign_curves(*, datasets: Sequence[str] = DATASETS) -> Figure:
     return figure
 
 
+def signs_in_words(*, datasets: Sequence[str] = DATASETS) -> words.Said:
+    """How well the best sign tells each kind of liar, and how many liars any sign catches."""
+    return signs_table(datasets=datasets).said if suspects.nets(datasets=datasets) else words.Said()
+
+
 def _evaders(against: str, weight: float, dataset: str) -> list[suspects.Net]:
     cards = verdicts.found(kind="hiding", dataset=dataset, against=against, weight=weight, seed=list(suspects.MOST))
     return [
