@@ -12,7 +12,7 @@ override ATEXLIB_DATA := $(shell $(HOMELY); realpath -m -- "$$d")
 export ATEXLIB_DATA
 endif
 
-.PHONY: book test browser chromium course slides paper canary address at dist clean linkcheck lock FORCE
+.PHONY: book test browser chromium course slides pdf epub paper canary address at dist clean linkcheck lock FORCE
 
 # Two notebooks at a time, with half of the cores each.
 book: .venv/.ready $(OUT)/_build/.fresh
@@ -60,6 +60,10 @@ course: .venv/.ready
 # The figures of the built book with their captions, as one page of slides.
 slides: book
 	$(BIN)/python book/slides.py $(OUT)/_build/.jupyter_cache $(OUT)/_build/slides
+
+# The book as one file, _build/manipulated-explanations.pdf and .epub, from the built pages.
+pdf epub: book browser
+	$(BIN)/python book/one_file.py $(OUT)/_build/html $(OUT)/_build $@
 
 # The sweep of workflow/sweep.yaml; SWEEP takes further options of snakemake: make paper SWEEP=--dry-run
 PROFILE = cpu

@@ -1,6 +1,6 @@
-"""Builds wheel and sdist into a folder and checks them: `python book/package.py [FOLDER [PYTHON]]`, or `make dist`.
+"""Builds the wheel and the sdist and checks them: `make dist`, or `python book/package.py [FOLDER [PYTHON]]`.
 
-PYTHON is one that has the packages build and twine.
+FOLDER gets them; PYTHON is one that has the packages build and twine.
 They hold what is committed, and every result card. Of the nets they hold the weights at seed 0, which the chapters draw
 with; of a further seed the card alone, with the fingerprint of the weights, so that what rests on it stays fresh.
 """

@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import pickle
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -257,10 +259,46 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path):
 
 def test_what_a_killed_process_left_is_swept_up(tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left = tmp_path / f".a.json.{int(dead.stdout)}.part"
-    left.write_text("{")
+    process, host = int(dead.stdout), platform.node()
+    theirs = f".a.json.{host}x.{process}.part"  # on a shared disk: who knows whether that process still runs
+    for left in (f".a.json.{host}.{process}.part", theirs):
+        (tmp_path / left).write_text("{")
     files.write(tmp_path / "a.json", lambda temporary: Path(temporary).write_text("{}"))
-    assert kept(tmp_path) == ["a.json"]
+    assert kept(tmp_path) == [theirs, "a.json"]
+
+
+def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(os, "fsync", lambda number: order.append(os.fstat(number).st_size))
+    monkeypatch.setattr(os, "replace", lambda *names: order.append("named"))
+    files.write(tmp_path / "a.json", lambda temporary: Path(temporary).write_text("{}"))
+    assert order == [2, "named"]
+
+
+def test_a_damaged_number_does_not_pass_for_another(tiny):
+    """One digit of a card, one bit of a net: both still have the form of a result."""
+    experiments.run_or_load(CELL)
+    text = (tiny / CARD).read_text()
+    digits = re.search(r'"values":\[0\.(\d)', text).start(1)
+    (tiny / CARD).write_text(text[:digits] + str((int(text[digits]) + 1) % 10) + text[digits + 1 :])
+    weights = bytearray((tiny / NET).read_bytes())
+    weights[-9] ^= 1
+    (tiny / NET).write_bytes(weights)
+    for name in (CARD, NET):
+        with pytest.raises(ValueError, match="not those that were written"):
+            results.read(tiny / name)
+    with pytest.raises(ValueError, match="not those that were written"):
+        results.load_net(tiny / NET, nets.ConvNet())
+    assert stale() == {"table": ["the file"], "undefended": ["the file"]}
+    experiments.run_or_load(CELL, recompute="stale")
+    assert stale() == {}
+    assert (tiny / CARD).read_text()[:digits] == text[:digits]
+
+
+def test_a_disk_that_loses_a_file_is_named(monkeypatch):
+    monkeypatch.setattr(os, "replace", lambda source, _: os.unlink(source))
+    with pytest.raises(OSError, match="was written, and is not there: the disk lost it"):
+        experiments.ensure({"kind": "undefended", **WHERE})
 
 
 def test_results_go_where_they_can_be_written(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""`atexlib`, or `python -m atexlib`: results, their canaries; nets judged, entries checked, an exam for auditors."""
+"""The command `atexlib`: results and their canaries; nets judged, entries checked, an exam for auditors."""
 
 import argparse
 import os
@@ -137,6 +137,8 @@ def _judge(options: argparse.Namespace) -> None:
 
     checks.one_of("--dataset", options.dataset, DATASETS)
     checks.count("--images", options.images, low=2)
+    if not options.card and Path(options.name).name != (options.name or "."):
+        raise ValueError(f"--name is {options.name!r}, after which no file can be called; say --card, where it goes.")
     net = judge.made_by(options.net).to(devices(options.device))
     images = load(options.dataset, "test")
     some = slice(0, options.images)

@@ -1,6 +1,7 @@
 """A folder of class folders with pictures, the ImageNet kind, or of pictures."""
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from tqdm import tqdm
 
 from .. import checks
 from .registry import ImageSet
+
+MOST_PIXELS = 100_000_000  # of a picture: a small file may say that it has any number, and all of them are unpacked
+# What Pillow raises of a broken file, besides OSError.
+BROKEN = (Image.DecompressionBombError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, struct.error)
 
 
 def load_folder(path: str | Path, *, size: int, per_class: int | None = None, progress: bool = False) -> ImageSet:
@@ -42,7 +47,8 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
         progress: show a progress bar.
 
     Raises:
-        ValueError: no such folder, a class without pictures, a picture that cannot be read.
+        ValueError: no such folder, a class without pictures, a picture that cannot be read or is far too large; a link
+            to a folder, or to a picture elsewhere.
     """
     checks.count("size", size)
     if per_class is not None:
@@ -52,6 +58,7 @@ def load_folder(path: str | Path, *, size: int, per_class: int | None = None, pr
     path = Path(path).expanduser()
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder; pass one that holds a folder of pictures for each class.")
+    _check_links(path)
     from torchvision.datasets import ImageFolder  # a second to import: here, not above
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -92,6 +99,18 @@ def to_square(size: int) -> Callable[[Image.Image], Tensor]:
     )
 
 
+def _check_links(path: Path) -> None:
+    """Raise for a link to a folder, which may lead anywhere or in a circle, and for one to a file outside.
+
+    Hidden ones too: torchvision walks through them all, even if nothing in them is taken.
+    """
+    root = path.resolve()
+    for top, folders, names in os.walk(path):
+        for found in (Path(top, name) for name in (*folders, *names)):
+            if found.is_symlink() and (found.is_dir() or not found.resolve().is_relative_to(root)):
+                raise ValueError(f"{found} is a link to {os.readlink(found)}; put the pictures themselves there.")
+
+
 def _is_shown(name: str) -> bool:
     return not name.startswith(".")
 
@@ -100,12 +119,25 @@ def read_picture(path: str) -> Image.Image:
     """A picture upright, in RGB, on white where it is transparent."""
     try:
         with Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):  # turning it to RGB would cut it off at 255
-                raise ValueError(f"{path} has more than 8 bits a channel (mode {picture.mode}); save it with 8 bits.")
-            upright = ImageOps.exif_transpose(picture)
-            if not upright.has_transparency_data:
-                return upright.convert("RGB")
-            opaque = upright.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
+            refused = _refused(picture)
+            if not refused:
+                return _on_white(ImageOps.exif_transpose(picture))
+    except (OSError, *BROKEN) as error:
         raise ValueError(f"{path} is not a readable picture ({error}); replace it or take it away.") from error
+    raise ValueError(f"{path} has {refused}.")
+
+
+def _refused(picture: Image.Image) -> str:
+    """What a picture has too much of, before it is unpacked, and what to do; nothing if it is fine."""
+    if picture.width * picture.height > MOST_PIXELS:
+        return f"{picture.width} x {picture.height} pixels, more than {MOST_PIXELS:,} in all; save it smaller"
+    if picture.mode.startswith(("I", "F")):  # turning it to RGB would cut it off at 255
+        return f"more than 8 bits a channel (mode {picture.mode}); save it with 8 bits"
+    return ""
+
+
+def _on_white(upright: Image.Image) -> Image.Image:
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    opaque = upright.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")

@@ -213,7 +213,7 @@ def load_card(path: str | Path) -> Audit:
             examples=[],
             signs=[Reading(**reading) for reading in card.get("signs", [])],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no card of an audit ({error}); pass one that save_card has written.") from error
 
 

@@ -134,17 +134,16 @@ def load_judgement(path: str | Path) -> Judgement:
     """
     try:
         card = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = card.pop("format") == FORMAT
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        if (found := card.pop("format")) != FORMAT:
+            raise ValueError(f"its format is {found!r}, and this library reads {FORMAT!r}")
+        values = {
+            explainer: {a: {m: _tensor(v) for m, v in found.items()} for a, found in attackers.items()}
+            for explainer, attackers in card.pop("values").items()
+        }
+        accuracy = card.pop("accuracy")
+        return Judgement(**card, accuracy=None if accuracy is None else Interval(*accuracy), values=values)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no judgement that `save` wrote: {error}.") from error
-    if not known:
-        raise ValueError(f"{path} is a card of another format; this library reads {FORMAT!r}.")
-    values = {
-        explainer: {a: {m: _tensor(v) for m, v in found.items()} for a, found in attackers.items()}
-        for explainer, attackers in card.pop("values").items()
-    }
-    accuracy = card.pop("accuracy")
-    return Judgement(**card, accuracy=None if accuracy is None else Interval(*accuracy), values=values)
 
 
 @checks.derivatives()

@@ -136,25 +136,31 @@ def _as_html(part: Part) -> str:
             return f"<p>{say(part)}</p>"
 
 
+def _plain(text: str) -> str:
+    """Text that Markdown takes for neither HTML nor a link."""
+    return html.escape(text, quote=False).replace("](", "]\\(").replace("\n", " ")
+
+
 def _markdown(path: Path, title: str, parts: Iterable[Part]) -> str:
-    folder, count, lines = path.with_name(f"{path.stem}-pictures"), 0, [f"# {title}", ""]
+    folder, count, lines = path.with_name(f"{path.stem}-pictures"), 0, [f"# {_plain(title)}", ""]
     for part in parts:
         match part:
             case Heading(level, text):
-                lines.append(f"{'#' * level} {text}")
+                lines.append(f"{'#' * level} {_plain(text)}")
             case Said(text):
-                lines.append(f"**{text}**")
+                lines.append(f"**{_plain(text)}**")
             case Table(caption, head, rows):
-                lines += [f"{caption}:", "", *map(_row, (head, ["---"] * len(head), *rows))]
+                lines += [f"{_plain(caption)}:", "", _row(map(_plain, head)), _row(["---"] * len(head))]
+                lines += [_row(map(_plain, row)) for row in rows]
             case Figure(caption, panels):
                 count += 1
                 cells = [_beside(folder / f"{count:02}-{panel.name}.webp", panel) for panel in panels]
-                said = [panel.caption for panel in panels]
-                lines += [caption, "", *map(_row, (cells[:3], ["---"] * 3, said[:3], cells[3:], said[3:]))]
+                said = [_plain(panel.caption) for panel in panels]
+                lines += [_plain(caption), "", *map(_row, (cells[:3], ["---"] * 3, said[:3], cells[3:], said[3:]))]
             case list():
-                lines += [f"- {line}" for line in part]
+                lines += [f"- {_plain(line)}" for line in part]
             case _:
-                lines.append(part)
+                lines.append(_plain(part))
         lines.append("")
     return "\n".join(lines)
 
@@ -162,11 +168,11 @@ def _markdown(path: Path, title: str, parts: Iterable[Part]) -> str:
 def _beside(file: Path, panel: Panel) -> str:
     """Write a picture, and refer to it from the page beside its folder."""
     files.write(file, lambda temporary: Path(temporary).write_bytes(panel.file))
-    return f"![{panel.alt}](<{file.parent.name}/{file.name}>)"
+    return f"![{_plain(panel.alt)}](<{file.parent.name}/{file.name}>)"
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 WRITERS: dict[str, Callable[[Path, str, Iterable[Part]], str]] = {".html": _html, ".md": _markdown}

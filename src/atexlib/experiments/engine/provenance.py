@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 PACKAGE = Path(__file__).parents[2]
-WEIGHTS = "fingerprint"  # of the weights, in the header of a net that was left out of a package
+WEIGHTS = "fingerprint"  # of the weights, in the header of a net's file
+SUM = "sum"  # of the metrics, beside them
 PACKAGES = ("atexlib", "torch", "numpy", "scikit-image")
 
 
@@ -45,6 +48,21 @@ def fingerprint(path: Path) -> str:
         if len(content) == start and WEIGHTS in (header := json.loads(content[8:])["__metadata__"]):
             return str(header[WEIGHTS])
         content = content[start:]
+    return _digest(content)
+
+
+def fingerprint_of(state: dict[str, Tensor]) -> str:
+    """The fingerprint that the file of these weights will have."""
+    content = save(state)
+    return _digest(content[8 + int.from_bytes(content[:8], "little") :])
+
+
+def sum_of(metrics: Any) -> str:
+    """Sixteen digits of a card's numbers, written beside them: a card that was damaged does not pass for another."""
+    return _digest(json.dumps(metrics, separators=(",", ":")).encode())
+
+
+def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 

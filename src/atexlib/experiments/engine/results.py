@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,13 @@ from .place import Place
 Card = dict[str, dict[str, Any]]
 ENLARGED = 2.0  # the weights of the nets in a canary
 PARTS = ("spec", "metrics", "provenance")
+FORGED = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+)  # what a card that we did not write may raise
 
 
 def ensure(
@@ -65,7 +72,10 @@ def ensure(
         with store.locked(name):
             if wanted():  # another process may have made it while this one waited
                 _make(kind, spec, place or Place.of(spec, device=device, progress=progress), needs)
-    return cast("Path", store.find(name))
+    found = store.find(name)
+    if found is None:
+        raise OSError(f"{store.place(name)} was written, and is not there: the disk lost it. Choose another folder.")
+    return found
 
 
 def _make(kind: Kind, spec: dict[str, Any], place: Place, needs: list[Path]) -> None:
@@ -74,15 +84,16 @@ def _make(kind: Kind, spec: dict[str, Any], place: Place, needs: list[Path]) -> 
     made = kind.make(spec, place)
     net, metrics = (None, made) if kind.build is None else made
     facts = provenance.facts(device=place.device, seconds=time.perf_counter() - start)
-    text = json.dumps(
-        {"spec": spec, "metrics": metrics, "provenance": {**stands_on, **facts}}, allow_nan=False, separators=(",", ":")
-    )
+    facts[provenance.SUM] = provenance.sum_of(metrics)
+    card = {"spec": spec, "metrics": metrics, "provenance": {**stands_on, **facts}}
+    text = json.dumps(card, allow_nan=False, separators=(",", ":"))
     path = store.place(kind.file(spec))
     if net is None:
         files.write(path, lambda temporary: Path(temporary).write_text(text))
     else:
         state = {name: value.detach().cpu().half().contiguous() for name, value in net.state_dict().items()}
-        files.write(path, lambda temporary: save_file(state, temporary, metadata={"result": text}))
+        about = {"result": text, provenance.WEIGHTS: provenance.fingerprint_of(state)}
+        files.write(path, lambda temporary: save_file(state, temporary, metadata=about))
 
 
 def _short(path: Path) -> str:
@@ -157,10 +168,14 @@ def read(path: Path) -> Card:
         else:
             with safe_open(path, framework="pt") as file:
                 text = file.metadata()["result"]
+                _check_weights(path, file)
         card = json.loads(text)
         if set(card) != set(PARTS):
             raise ValueError(f"its keys are {sorted(card)}")
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        recorded = card["provenance"].get(provenance.SUM)  # results made before it was written have none
+        if recorded and recorded != provenance.sum_of(card["metrics"]):
+            raise ValueError("its numbers are not those that were written")
+    except (OSError, SafetensorError, *FORGED) as error:
         raise ValueError(f"{path} is no result ({error!r}); delete it, and the same run makes it anew.") from error
     return card
 
@@ -192,25 +207,36 @@ def load_net(path: Path, net: nn.Module) -> nn.Module:
     net.to(memory_format=torch.channels_last)
     try:
         with safe_open(path, framework="pt") as file:
-            if provenance.WEIGHTS in file.metadata():
+            if not file.keys():
                 raise ValueError(
                     f"{path.name} holds a card alone: the package leaves out the weights of nets above seed 0. Install "
                     "the library from its repository, which has them, or train the net anew: `atexlib run` with "
                     "--recompute."
                 )
+            _check_weights(path, file)
             net.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{path} holds no {type(net).__name__} that can be read ({error}); restore it.") from error
     return net.eval()
 
 
+def _check_weights(path: Path, file: Any) -> None:
+    """Raise if the weights in a file are not those that were written; files of old do not say."""
+    recorded = (file.metadata() or {}).get(provenance.WEIGHTS)
+    if recorded and recorded != provenance.fingerprint(path):
+        raise ValueError(f"the weights in {path} are not those that were written; restore it, or delete it.")
+
+
 def stale_since(path: Path) -> list[str]:
     """What changed since a result was made, in words; nothing if it is fresh."""
     try:
-        card = read(path)
-        kind, spec = check(card["spec"])
-    except ValueError:
+        return _changes(read(path))
+    except FORGED:
         return ["the file"]
+
+
+def _changes(card: Card) -> list[str]:
+    kind, spec = check(card["spec"])
     made, now = card["provenance"], kind.stands_on(spec)
     found = [f"{kind.name} {number}: {line}" for number, line in enumerate(kind.history, 1) if number > made["version"]]
     if made["version"] > kind.version:
@@ -276,12 +302,12 @@ def status(*names: str) -> Iterator[Entry]:
 def entry(name: str) -> Entry:
     """The line of one result."""
     path = store.find(name)
-    try:
-        card = read(path) if path else None
-    except ValueError:
-        card = None
-    if path is None or card is None:
+    if path is None:
         return Entry(name, ["the file"])
-    spec, made = card["spec"], card["provenance"]
-    date = datetime.fromisoformat(made["date"])
-    return Entry(name, stale_since(path), spec["preset"], spec["seed"], made["device"], date, made["seconds"])
+    try:
+        card = read(path)
+        spec, made = card["spec"], card["provenance"]
+        date, seconds = datetime.fromisoformat(made["date"]), float(made["seconds"])
+        return Entry(name, stale_since(path), spec["preset"], spec["seed"], made["device"], date, seconds)
+    except FORGED:
+        return Entry(name, ["the file"])

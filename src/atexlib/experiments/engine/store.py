@@ -12,7 +12,13 @@ COMMITTED = Path(__file__).parents[2] / "results"
 
 
 def find(name: str) -> Path | None:
-    """The file of this name (such as `table/a.json`) among one's own results, else the committed ones."""
+    """The file of this name (such as `table/a.json`) among one's own results, else the committed ones.
+
+    Raises:
+        ValueError: a name that leads out of the results, as one in a forged card might.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{name!r} leads out of the folder of results; a name is like 'table/a.json'.")
     return next((path for path in (place(name), COMMITTED / name) if path.exists()), None)
 
 
