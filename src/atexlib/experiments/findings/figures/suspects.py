@@ -19,8 +19,9 @@ from .tables import Table, legend, noted
 
 DATASETS = suspects.DATASETS
 ANY = suspects.ANY
-AGAINST = {"deletion": (0.3, 1.0, 3.0), "differences": (0.25, 0.5, 0.75)}
+AGAINST = {"deletion": (0.1, 0.3, 1.0, 3.0), "differences": (0.25, 0.5, 0.75)}
 EXAMS = range(5)
+DEAR = 0.05  # accuracy lost from which on predictions were not kept
 
 
 def _label(sign: str) -> str:
@@ -180,13 +181,15 @@ def hiding_table(*, dataset: str = DATASETS[0]) -> Table:
                 "caught by this sign": f"{by_sign:.2f}", "caught by any": f"{by_any:.2f}",
             }  # fmt: skip
         hidden = [row for row in found if row[3] <= suspects.FALSE]
+        kept = [row for row in hidden if row[5] <= DEAR]
         if not found:
             said.append(f"Hiding from “{_label(against)}”: not run.")
         elif hidden:
-            best = max(hidden, key=lambda row: row[1])
+            best = max(kept or hidden, key=lambda row: row[1])
+            price = f"at the price of {best[5]:.3f} of the accuracy" + ("" if kept else ", which gives it away")
             said.append(
                 f"Hiding from “{_label(against)}”: unseen by it, a lie still works on {best[1]:.2f} of the images (at "
-                f"the weight {best[0]:g}); any of the signs catches {best[4]:.2f} of these nets."
+                f"the weight {best[0]:g}), {price}; any of the signs catches {best[4]:.2f} of these nets."
             )
         else:
             least = min(found, key=lambda row: row[3])
