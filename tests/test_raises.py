@@ -123,9 +123,9 @@ FREE = {  # what trusts its caller, or has nothing to check
     "Alarm", "apart", "area", "Audit", "available", "Ball", "CenterMass", "Column", "Dataset", "dataset", "defense",
     "Defense", "described", "detector", "Detector", "Distance", "distillation", "Effort", "ensure", "evaluating",
     "explainer", "Fitted", "Fooled", "foot", "frames", "Frames", "frozen", "gallery", "grid", "ImageSet",
-    "Interval", "Judgement", "kind", "Kind", "known_pair", "likeness", "Look", "Manipulation", "margin",
+    "Interval", "Judgement", "kind", "Kind", "known_pair", "likeness", "Look", "Manipulation", "margin", "members_of",
     "objective", "of_class", "of_rows", "Photograph", "Place", "Preset", "RankDistance", "ranks", "Reading",
-    "remove_component", "run_all", "run_or_load", "save_card", "Scene", "singles", "Slopes", "slopes",
+    "remove_component", "run_all", "run_or_load", "save_card", "Scene", "Slopes", "slopes",
     "smooth_guide", "SoftplusReLU6", "spared", "Stability", "statistics", "status", "style", "Subject", "Targeted",
     "topk_mask", "Traits", "Verdict", "verdicts", "webp",
 }  # fmt: skip
@@ -134,7 +134,7 @@ UNCHECKED = {  # parameters that are handed on, free text, or checked by cases o
     ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
     ("show", "over"), ("begin_real", "folder"), ("load_card", "path"), ("load_judgement", "path"), ("made_by", "where"),
-    ("judge", "name"),
+    ("judge", "name"), ("manipulate", "where"),
     ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),
     *[("ascend", name) for name in ("model", "target", "explainer", "surrogate", "steps", "starts", "step_size")],
 }  # fmt: skip
