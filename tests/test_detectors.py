@@ -147,7 +147,7 @@ def test_mahalanobis_of_features_is_that_of_numpy():
 
 def test_the_loudest_is_the_largest_of_all_and_the_vote_lies_between_nought_and_one():
     loudest, vote = detect.alarm("loudest", SCENE), detect.alarm("vote", SCENE)
-    quiet = [d for d in detect.singles(SCENE) if not detect.DETECTORS[d.name].random]
+    quiet = [d for d in detect.members_of(SCENE) if not detect.DETECTORS[d.name].random]
     for detector in quiet:
         height = (detector.scores(X) - detector.ordered.median()) / detector.spread
         assert (loudest.scores(X) >= height - 1e-9).all()
@@ -202,6 +202,18 @@ def test_a_constraint_is_obeyed_where_it_bites_and_a_mask_holds_pixels():
     half = attack.manipulate(NET, X, attack.Distance(), eps=EPS, steps=10, starts=2, where=where).x
     assert torch.equal(half[..., 4:], X[..., 4:])
     assert not torch.equal(half[..., :4], X[..., :4])
+
+
+@pytest.mark.parametrize("where", [X[:2] > 0, [True], torch.ones(8, 8)])
+def test_a_mask_of_another_shape_is_refused(where):
+    with pytest.raises(ValueError, match=r"^where is .*; pass a tensor of True and False of the shape of x"):
+        attack.manipulate(NET, X, attack.Distance(), eps=EPS, steps=1, where=where)
+
+
+@pytest.mark.parametrize("names", ["noise", []])
+def test_names_of_detectors_come_in_a_list(names):
+    with pytest.raises(ValueError, match=r"^detectors is .*; pass a list of names"):
+        detect.evade(SCENE, X, attack.Distance(), names, eps=EPS)
 
 
 def test_what_ties_is_spared():

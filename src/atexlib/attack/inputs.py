@@ -190,8 +190,9 @@ def manipulate(
     explainer = registry.find(explainer)
     if batch_size is not None:
         checks.count("batch_size", batch_size)
-    if where is not None:
-        checks.same_shape("where", where, "x", x)
+    if where is not None and (not isinstance(where, Tensor) or where.shape != x.shape):
+        what = tuple(where.shape) if isinstance(where, Tensor) else type(where).__name__
+        raise ValueError(f"where is {what}; pass a tensor of True and False of the shape of x, {tuple(x.shape)}.")
     model = plain(model)
     surrogate = None if surrogate is None else plain(surrogate, name="surrogate")
     check_objective(objective)

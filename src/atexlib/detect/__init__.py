@@ -21,7 +21,7 @@ from .jpeg import jpeg
 from .learnt import statistics
 from .registry import DETECTORS, Detector, available, detector
 from .scene import Look, Scene, apart
-from .vote import JOINT, singles
+from .vote import JOINT, members_of
 
 __all__ = [
     "DETECTORS",
@@ -42,9 +42,9 @@ __all__ = [
     "jpeg",
     "known_pair",
     "learnt",
+    "members_of",
     "ranks",
     "response",
-    "singles",
     "spared",
     "statistics",
     "ties",

@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import checks
+from ..attack.ascent import check_effort
 from ..attack.ball import Ball
 from ..attack.inputs import Manipulation, manipulate
-from ..attack.objectives import Objective
+from ..attack.objectives import Objective, check_objective
 from .alarms import Alarm, alarm
 from .registry import DETECTORS
 from .scene import Look, Scene
-from .vote import JOINT, singles
+from .vote import JOINT, members_of
 
 MARGIN = 0.2  # below the threshold of a detector that draws, in its spread: the next draw shall not flag either
 RINGS = (0, 1, 2, 3, 4, 6)  # pixels around what is not dark that may change, too, while enough windows stay tied
@@ -68,7 +69,10 @@ def evade(
         raise ValueError(f"detectors is {detectors!r}; pass a list of names, such as ['noise'].")
     generator = checks.generator(generator)
     checks.batch("x", x, bounds=(0, 1))
-    checks.number("eps", eps)
+    check_effort(eps=eps, norm="linf", steps=steps, starts=starts)
+    check_objective(objective)
+    if batch_size is not None:
+        checks.count("batch_size", batch_size)
     fitted = [alarm(name, scene) for name in detectors]
     limits = [d.threshold - (MARGIN * d.spread if DETECTORS[d.name].random else 0) for d in fitted]
 
@@ -94,7 +98,7 @@ def evade(
 
 def _where(scene: Scene, x: Tensor, fitted: Sequence[Alarm], eps: float) -> Tensor | None:
     """Where to change images if one of the detectors counts ties, alone or as the loudest of all."""
-    heard = [*fitted, *(singles(scene) if any(d.name == JOINT[1] for d in fitted) else [])]
+    heard = [*fitted, *(members_of(scene) if any(d.name == JOINT[1] for d in fitted) else [])]
     ties = [d for d in heard if d.name == "ties"]
     return spared(x, ties[0], eps) if ties else None
 

@@ -16,7 +16,7 @@ def vote(scene: Scene) -> Score:
 
     A share is a staircase; its slope is that of a logistic curve of the clean scores' median and spread.
     """
-    members = singles(scene)
+    members = members_of(scene)
 
     def score(look: Look, generator: torch.Generator) -> Tensor:
         ranks = []
@@ -36,7 +36,7 @@ def loudest(scene: Scene) -> Score:
 
     Whoever escapes it has escaped all of them at once, at thresholds that together let 5 % of clean images alarm.
     """
-    members = singles(scene)
+    members = members_of(scene)
 
     def score(look: Look, generator: torch.Generator) -> Tensor:
         heights = [(m.score(look, generator) - m.middle) / m.spread for m in members]
@@ -45,14 +45,14 @@ def loudest(scene: Scene) -> Score:
     return score
 
 
-def singles(scene: Scene) -> list[Alarm]:
+def members_of(scene: Scene) -> list[Alarm]:
     """All detectors of the register that stand for themselves, fitted in a scene.
 
     >>> import torch
     >>> from atexlib import detect, explain, nets
     >>> net, x = nets.ConvNet(side=8, width=4, hidden=8), torch.rand(40, 1, 8, 8)
     >>> scene = detect.Scene(net, explain.gradient, known=x[:20], clean=x[20:], steps=2)
-    >>> {"vote", "loudest"} & {member.name for member in detect.singles(scene)}
+    >>> {"vote", "loudest"} & {member.name for member in detect.members_of(scene)}
     set()
     """
     return [alarm(name, scene) for name in available(scene) if name not in JOINT]
