@@ -128,11 +128,13 @@ add(chapters.begin_real, preset="smoke", device="cpu", seed=0)
 add(chapters.deal, hand={"one": nets.ConvNet(width=2, hidden=4)}, seed=0)
 add(chapters.exam, folder="nowhere", **SMALL, device="cpu", seed=0)
 add(chapters.nets_of, chapters.sit, folder="nowhere")
+add(judge.read_entry, judge.check_entry, folder="nowhere")
 add(chapters.grade, sheet="nowhere/sheet.csv")
 FREE = {  # what trusts its caller, or has nothing to check
     "Alarm", "apart", "area", "Audit", "available", "Ball", "CenterMass", "Column", "Dataset", "dataset", "Defense",
-    "defense", "described", "Detector", "detector", "Distance", "distillation", "Effort", "ensure", "evaluating",
-    "explainer", "Fitted", "Fooled", "foot", "Frames", "frames", "frozen", "gallery", "Grade", "grid", "ImageSet",
+    "defense", "described", "Detector", "detector", "Distance", "distillation", "Effort", "ensure", "Entry",
+    "evaluating",
+    "explainer", "Fitted", "Fooled", "foot", "Frames", "frames", "frozen", "gallery", "grid", "ImageSet",
     "Interval", "Judgement", "Kind", "kind", "known_pair", "likeness", "Look", "Manipulation", "margin", "members_of",
     "objective", "of_class", "of_rows", "Photograph", "Place", "Preset", "RankDistance", "ranks", "Reading",
     "remove_component", "run_all", "run_or_load", "save_card", "Scene", "Slopes", "slopes", "smooth_guide",
@@ -144,7 +146,8 @@ UNCHECKED = {  # parameters that are handed on, free text, or checked by cases o
     ("r2et", "k"), ("scaled", "maps"), ("load_folder", "path"), ("measured_loss", "h"), ("measured_loss", "original"),
     ("mass_on", "mask"), ("two_level", "values"), ("bootstrap", "values"), ("show", "limit"), ("show", "picture"),
     ("show", "over"), ("begin_real", "folder"), ("load_card", "path"), ("load_judgement", "path"), ("made_by", "where"),
-    ("judge", "name"), ("manipulate", "where"), ("exam", "folder"), ("nets_of", "folder"), ("sit", "folder"), ("grade", "sheet"),
+    ("judge", "name"), ("manipulate", "where"), ("read_entry", "folder"), ("check_entry", "folder"),
+    ("exam", "folder"), ("nets_of", "folder"), ("sit", "folder"), ("grade", "sheet"),
     *[(name, side) for name in ("auc", "roc", "threshold") for side in ("positive", "negative")],
     ("fairwash", "target"), ("backdoor", "target"), ("backdoor", "trigger"),
     ("success", "fooled"), ("integrated_gradients", "baseline"), ("logits_of", "x"), ("plain", "name"),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
-from ..explain.registry import Explainer
+from ..explain.registry import Explainer, find
 from ..nets.running import evaluating, logits_of, predict
 from ..nets.training import Examples, Fitted, check_examples, check_schedule, optimize
 from . import aims
@@ -59,6 +59,7 @@ def fairwash(
     check_schedule(epochs, batch_size, lr)
     checks.number("weight", weight)
     checks.net("model", model)
+    explainer = find(explainer)
     generator, device = checks.generator(generator), checks.device(device, model)
     (images, labels), _ = check_examples(model, data, device=device)
     before = predict(model, images)

@@ -65,7 +65,7 @@ def exam(
     dataset: str = "fashion-mnist",
     preset: str = "reduced",
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> Path:
     """Write an exam into a folder: 24 nets, clean test images with labels, and an empty sheet; it gives the sheet.

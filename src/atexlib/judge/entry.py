@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from .. import checks
 from ..data import DATASETS, load
 from .judging import Judgement, judge, load_judgement
 from .outsider import made_by
@@ -95,6 +96,7 @@ def check_entry(folder: str | Path, *, images: int = FIRST, progress: bool = Tru
     Raises:
         ValueError: what `read_entry` raises; a card that says more of the maps stands than is found, by over .03.
     """
+    checks.count("images", images, low=2)
     entry = read_entry(folder)
     count = min(images, entry.card.images)
     test = load(entry.about["dataset"], "test").first(count)
