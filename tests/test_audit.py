@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import html
 import io
 import itertools
 import json
@@ -236,7 +237,8 @@ def test_an_explainer_of_ones_own_is_audited_under_its_name(smooth, images):
     assert found.examples[0].changed_map.min() >= 0
 
 
-def test_an_audit_keeps_no_more_copies_in_the_net_than_a_batch(smooth, images):
+def test_an_audit_keeps_no_more_copies_in_the_net_than_a_batch(smooth, images, monkeypatch):
+    monkeypatch.setattr(audit.signs, "read", lambda *_: ([], []))  # which takes as many as fit, like predict
     sizes = []
     handle = smooth.conv1.register_forward_hook(lambda _module, inputs, _output: sizes.append(len(inputs[0])))
     options = {**QUICK, "steps": 1, "batch_size": 3}
@@ -312,7 +314,7 @@ def test_the_report_says_what_the_audit_found(named, tmp_path):
         "3 steps x 1 starts", "estimated beforehand", "lower right, 8 % of the image",
     ):  # fmt: skip
         assert word in seen, word
-        assert word.replace("|", "\\|") in text or word in text, word
+        assert html.escape(word, quote=False).replace("|", "\\|") in text, word
     assert re.search(r"Seed\W+7\b", seen)
     tried = (
         "place, distance: Grad-CAM of conv2, 16/255 a pixel, label kept: 3 steps x 1 starts; 6 of 6 images could step."

@@ -27,10 +27,17 @@ FIRST = "distance"  # the attacker whom every net meets
 
 
 def _cells(dataset: str, eps: float) -> dict[str, dict[str, Any]]:
-    """The specs of all nets that were judged, the most stable first."""
+    """The specs of all nets that were judged, those first of whose maps most stands beyond no defence."""
     cells = {name: {"kind": "judged", "dataset": dataset, "defense": name, "eps": eps} for name in ("none", *DEFENSES)}
     judged = {name: spec for name, spec in cells.items() if verdicts.found(**spec)}
-    return dict(sorted(judged.items(), key=lambda item: -_mean("kept", item[1])))
+    beyond = {name: statistics.mean(_beyond("kept", spec, cells["none"])) for name, spec in judged.items()}
+    return {name: judged[name] for name in sorted(judged, key=lambda name: -beyond[name])}
+
+
+def _beyond(metric: str, spec: dict[str, Any], none: dict[str, Any]) -> list[float]:
+    """A net's mean minus that of the undefended one, for each seed that both have: seeds differ, so compare alike."""
+    own, other = (verdicts.per_image(metric, **which) for which in (spec, none))
+    return [(own[seed].nanmean() - other[seed].nanmean()).item() for seed in own if seed in other] or [float("nan")]
 
 
 def _mean(metric: str, spec: dict[str, Any]) -> float:
@@ -53,28 +60,33 @@ def leaderboard(*, dataset: str = DATA, eps: float = EPS) -> Table:
     cells = _cells(dataset, eps)
     rows = {}
     for name, spec in cells.items():
-        lost = None if name == "none" else verdicts.difference("accuracy", cells["none"], spec)
+        pair = (cells["none"], spec) if name != "none" and "none" in cells else None
+        lost = pair and verdicts.difference("accuracy", *pair)
         rows[report.label(name)] = {
             "seeds": str(len(verdicts.found(**spec))),
+            "stands beyond none": report.text(verdicts.difference("kept", *pair[::-1])) if pair else "",
             **{title: report.text(verdicts.mean(metric, **spec)) for metric, title in READ.items()},
             "Spearman, noise": report.text(verdicts.mean("noise spearman", **spec)),
             "accuracy": f"{_mean('accuracy', spec):.3f}",
-            "accuracy lost": "" if name == "none" else report.text(lost),
+            "accuracy lost": report.text(lost) if pair else "",
             "accuracy, PGD": f"{_mean('pgd accuracy', spec):.3f}",
             "flags": str(len(_flags(spec))),
             "suite": SUITE,
         }
-    note = f"eps {eps}; stands: 0 is chance, 1 a map that nothing moved; judged by us; {_origin(dataset, eps)}"
+    note = (
+        f"eps {eps}; stands: 0 is chance, 1 a map that nothing moved; beyond none: on the same seeds and images; "
+        f"judged by us; {_origin(dataset, eps)}"
+    )
     said = [
-        words.ends(f"{title}, at each image's worst attack,", _column(metric, cells))
+        words.ends(f"{title} beyond no defence, at each image's worst attack,", _column(metric, cells))
         for metric, title in READ.items()
-        if cells
+        if "none" in cells
     ]
     return noted(pd.DataFrame(rows).T, note, said, sortable=True)
 
 
 def _column(metric: str, cells: dict[str, dict[str, Any]]) -> dict[str, Interval | None]:
-    return {report.label(name): verdicts.mean(metric, **spec) for name, spec in cells.items()}
+    return {report.label(n): verdicts.difference(metric, s, cells["none"]) for n, s in cells.items() if n != "none"}
 
 
 def against_none(*, dataset: str = DATA, eps: float = EPS) -> words.Said:
@@ -92,26 +104,36 @@ def against_none(*, dataset: str = DATA, eps: float = EPS) -> words.Said:
 
 
 def pareto(*, dataset: str = DATA, eps: float = EPS) -> Figure:
-    """What stands of the maps against accuracy: a mark for each defence, a dot for each seed."""
+    """What stands beyond no defence against the accuracy lost: a mark for each defence, a dot for each seed."""
     figure, ax = plt.subplots(figsize=(7.5, 5))
-    cells = _cells(dataset, eps)
-    points = {name: (_mean("accuracy", spec), _mean("kept", spec)) for name, spec in cells.items()}
-    for number, (name, spec) in enumerate(cells.items()):
-        seeds = [
-            (card["metrics"]["accuracy"], verdicts.per_image("kept", **spec)[card["spec"]["seed"]].mean().item())
-            for card in verdicts.found(**spec)
-        ]
+    places = _places(dataset, eps)
+    points = {name: (statistics.mean(x), statistics.mean(y)) for name, (x, y) in places.items()}
+    for number, (name, seeds) in enumerate(places.items()):
         color = f"C{number % 10}"
-        accuracies, stands = zip(*seeds, strict=True)
-        ax.scatter(accuracies, stands, s=8, color=color)
-        ax.scatter(*points[name], s=40, color=color, marker="o^sDv"[number % 5])
+        ax.scatter(*seeds, 8, color=color)
+        ax.scatter(*points[name], 40, color=color, marker="o^sDv"[number % 5])
         ax.annotate(report.label(name), points[name], xytext=(4, 4), textcoords="offset points", fontsize=7)
-    front = sorted(point for point in points.values() if not any(_beats(other, point) for other in points.values()))
-    if front:
+    if front := sorted(points[name] for name in _front(points)):
         ax.plot(*zip(*front, strict=True), color="grey", linewidth=1, zorder=0)
-    ax.set(xlabel="accuracy", ylabel="what stands of the maps")
+    ax.set(xlabel="accuracy, minus that of no defence", ylabel="what stands, minus that of no defence")
     show.foot(figure, f"eps {eps}; {_origin(dataset, eps)}")
     return figure
+
+
+def _places(dataset: str, eps: float) -> dict[str, tuple[list[float], list[float]]]:
+    """Accuracy and what stands of each net beyond the undefended one, seed by seed."""
+    cells = _cells(dataset, eps)
+    return {
+        name: (_beyond("accuracy", spec, cells["none"]), _beyond("kept", spec, cells["none"]))
+        for name, spec in cells.items()
+        if "none" in cells
+    }
+
+
+def _front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Those that no other one beats in both, by accuracy."""
+    names = [name for name, point in points.items() if not any(_beats(other, point) for other in points.values())]
+    return sorted(names, key=lambda name: points[name])
 
 
 def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
@@ -120,11 +142,11 @@ def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
 
 def front_in_words(*, dataset: str = DATA, eps: float = EPS) -> words.Said:
     """Which nets no other one beats in both accuracy and stability."""
-    points = {name: (_mean("accuracy", s), _mean("kept", s)) for name, s in _cells(dataset, eps).items()}
-    front = [n for n, point in points.items() if not any(_beats(other, point) for other in points.values())]
+    places = _places(dataset, eps)
+    front = _front({name: (statistics.mean(x), statistics.mean(y)) for name, (x, y) in places.items()})
     if not front:
         return words.Said()
-    names = ", ".join(report.label(name) for name in sorted(front, key=lambda name: points[name][0]))
+    names = ", ".join(report.label(name) for name in front)
     return words.Said(f"No other net is better both in accuracy and in what stands, by the means, than: {names}.")
 
 
