@@ -86,8 +86,8 @@ def audit(
         steps: gradient steps of an attack.
         starts: starts of an attack.
         beta: sharpness of the softplus copy.
-        batch_size: images attacked at once (signs of manipulation take as many as fit, like `nets.predict`). Memory grows with it, and time with the samples of an explainer: integrated
-            gradients cost 32 gradients.
+        batch_size: images attacked at once; signs of manipulation take as many as fit, like `nets.predict`. Memory
+            grows with it, and time with the samples of an explainer: integrated gradients cost 32 gradients.
         generator: CPU generator of all random draws; a new one with seed 0 if None.
         progress: show a progress bar.
 
