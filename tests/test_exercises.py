@@ -1060,7 +1060,7 @@ FIRST = {
         "alarms": (lambda s, h, r: (h > h.sort(descending=True).values[2]).double().mean(), "of honest nets"),
         "mean": (lambda s, h, r: (s > h.mean()).double().mean(), "no mean"),
         "other tail": (lambda s, h, r: (s > h.sort().values[2]).double().mean(), "the other tail"),
-        "median": (lambda s, h, r: (s > 0.27).double().mean(), "which of the honest numbers"),
+        "an early one": (lambda s, h, r: (s > 0.12).double().mean(), "which of the honest numbers"),
         "each": (lambda s, h, r: s > h.max(), "a share, one number"),
         "not begun": (lambda s, h, r: None, "not attempted"),
         "no tensor": (lambda s, h, r: (s > h.max()).mean(), "it stops"),
