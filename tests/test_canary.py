@@ -94,7 +94,7 @@ MUTANTS = [
     Mutant("attack.ascent:ascend", "(1 + math.cos(math.pi * step / steps)) / 2", "1", "table"),
     Mutant("attack.ascent:PROBES", "8", "2", "table"),
     Mutant("attack.ascent:FLAT", "8", "-1", "attacks"),
-    Mutant("attack.ascent:_judge", "excess < -slack", "excess < 1", "attacks"),
+    Mutant("attack.ascent:_judge", "excess < -SLACK", "excess < 1 - SLACK", "attacks"),
     Mutant("attack.objectives:Untargeted.__call__", "-_mass", "_mass", "table"),
     Mutant("attack.objectives:_correlation", "a - a.mean(1, keepdim=True)", "a", "attacks"),
     Mutant("attack.inputs:prediction_violation", "shift - tolerance", "shift - 2 * tolerance", "attacks"),
