@@ -37,7 +37,7 @@ class Defense:
     loss: Loss | None = None
     """What it minimises, called as `loss(net, x, y, generator, **settings)`, where the defence is a loss alone."""
     cost: float | None = None
-    """The time of a step over that of a plain one, where nets are trained for equal times; None: for equal passes."""
+    """The time of a step over that of a plain one, where nets are trained for equal times, or None for equal passes."""
     strength: str | None = None
     """The one setting that says how strong it is, of which trials on validation images chose the value."""
 

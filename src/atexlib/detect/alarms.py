@@ -32,7 +32,7 @@ class Alarm:
     name: str
     scene: Scene
     score: Score
-    """(look, generator) -> (B,): the detector's own, turned so that the attacked known images lie above."""
+    """The detector's own, called as `score(look, generator)`, turned so that the attacked known images lie above."""
     ordered: Tensor
     """The scores of the clean images (N,), smallest first."""
     threshold: float
