@@ -125,7 +125,7 @@ def test_a_step_of_fooling_asks_for_nothing(net, loss):
 
 @pytest.mark.parametrize("defense", ["none", *DEFENSES])
 def test_a_step_of_a_training_asks_for_nothing(net, defense, monkeypatch):
-    for name in ("naive", "atex"):
+    for name in ("naive", "atex", "losses.penalised"):
         module = importlib.import_module(f"atexlib.defend.{name}")
         monkeypatch.setattr(module, "drawing_on", lambda device, generator: generator)
 

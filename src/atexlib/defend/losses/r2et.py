@@ -9,7 +9,7 @@ from .penalised import penalised
 
 
 def thickness(maps: Tensor, k: int) -> Tensor:
-    """How clear the k largest entries stand of the k next (B,): the mean over i to k of the i-th largest minus the (2 k + 1 - i)-th.
+    """How clear the k largest entries stand of the k next (B,): the mean of the i-th minus the (2 k + 1 - i)-th.
 
     Args:
         maps: g (B, C, H, W), of at least 2 k entries; of fewer, half of them is k.
