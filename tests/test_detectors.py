@@ -216,6 +216,26 @@ def test_names_of_detectors_come_in_a_list(names):
         detect.evade(SCENE, X, attack.Distance(), names, eps=EPS)
 
 
+def test_an_image_of_the_levels_that_stay_is_silent_to_who_takes_levels_away():
+    """What rounding leaves alone: the second search of the attacker."""
+    found = attack.manipulate(NET, X, attack.Distance(), eps=EPS, steps=10, levels=response.LEVELS).x
+    assert ((found - X).abs() <= EPS).all()
+    moved = (found != X).flatten(1).any(1)
+    assert moved.any()
+    scores = response.responding(response.quantised)(SCENE)(detect.Look(SCENE, found), seeded())
+    assert scores[moved].abs().max() < 1e-9
+    with pytest.raises(ValueError, match="levels is 16 with the norm 'l2'"):
+        attack.manipulate(NET, X, attack.Distance(), eps=EPS, steps=1, norm="l2", levels=16)
+
+
+def test_where_nothing_can_be_tied_nothing_is_spared():
+    smooth = nets.with_pooling(NET, "average")
+    scene = detect.Scene(smooth, explain.gradient, known=IMAGES[:40], clean=IMAGES[40:], steps=2)
+    detector = detect.alarm("ties", scene)
+    assert detect.spared(X, detector, EPS).all()
+    assert (~detect.evade(scene, X, attack.Distance(), ["ties"], eps=EPS, steps=5).unchanged).all()
+
+
 def test_what_ties_is_spared():
     """On a black ground the pixels far from the object stay as they are, so that the windows there stay tied."""
     x = torch.zeros(6, 1, 8, 8, dtype=torch.float64)

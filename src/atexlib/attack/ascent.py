@@ -62,7 +62,7 @@ def ascend(
         violation: logits (B, C) -> (B,), below zero where the constraint holds.
         surrogate: net whose gradients guide the steps; scores and constraint are the model's own.
         guide_violation: the violation as a function of the surrogate's logits, whose gradient leads back.
-        constraint: images (B, C, H, W) -> (B,), below zero where they may be what is sought; its gradient leads back.
+        constraint: images (B, C, H, W) -> (B,), at most zero where they may be what is sought; its gradient leads back.
         edge: how near to zero a violation is near the border, for constraints that bind all the time; None steps
             straight on until the constraint breaks.
         generator: CPU generator of the random starts; a new one with seed 0 if None.
@@ -152,7 +152,7 @@ def _judge(
     if constraint is not None:
         other = constraint(z)
         excess = other if violation is None else torch.maximum(excess, other)
-        feasible = feasible & (other < 0)
+        feasible = feasible & (other <= 0)
     return value, excess, feasible
 
 

@@ -25,6 +25,8 @@ class Ball:
     bounds: tuple[float, float]
     where: Tensor | None = None
     """True at the pixels that may change, of a shape that broadcasts to the centres'; all of them if None."""
+    levels: int | None = None
+    """Grey levels of a changed pixel, spread evenly over the bounds, in L-infinity; any value if None."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "center", self.center.clamp(*self.bounds))  # which rounding may have left
@@ -41,7 +43,17 @@ class Ball:
         else:
             length = torch.linalg.vector_norm(shift, dim=(1, 2, 3), keepdim=True)
             shift = shift * (radius / length.clamp_min(radius + torch.finfo(z.dtype).tiny))
-        return (self.center + shift).clamp(*self.bounds)
+        moved = (self.center + shift).clamp(*self.bounds)
+        return moved if self.levels is None else self._rounded(moved, radius, self.levels - 1)
+
+    def _rounded(self, z: Tensor, radius: float, steps: int) -> Tensor:
+        """The nearest grey levels inside the ball; a pixel without one, or that is held, as the centre has it."""
+        low, span = self.bounds[0], self.bounds[1] - self.bounds[0]
+        first, last = (((self.center + side * radius - low) / span * steps) for side in (-1, 1))
+        first, last = first.ceil().clamp_min(0), last.floor().clamp_max(steps)
+        place = torch.minimum(torch.maximum(((z - low) / span * steps).round(), first), last)
+        free = first <= last if self.where is None else (first <= last) & self.where
+        return torch.where(free, low + place / steps * span, self.center)
 
     def steepest(self, slope: Tensor) -> Tensor:
         """The direction of length one in the norm along which a function with this gradient rises fastest."""

@@ -134,6 +134,7 @@ def manipulate(
     surrogate: nn.Module | None = None,
     constraint: Callable[[Tensor], Tensor] | None = None,
     where: Tensor | None = None,
+    levels: int | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
     progress: bool = False,
@@ -165,9 +166,11 @@ def manipulate(
         starts: the first start is x itself; each other one is the best of eight random corners of the ball.
         surrogate: net whose second derivatives guide the search, for example `nets.with_softplus(model, beta)` for a
             ReLU net; scores, constraints and the result are the model's own.
-        constraint: what else must hold, as a function of images (B, C, H, W) -> (B,) that is below zero where it does,
-            in units of about its own spread; differentiable, or else it is met by luck alone.
+        constraint: what else must hold, as a function of images (B, C, H, W) -> (B,) that is at most zero where it
+            does, in units of about its own spread; differentiable, or else it is met by luck alone.
         where: true at the pixels that may change, shape of x; all of them if None.
+        levels: grey levels that a changed pixel may have, spread evenly over `bounds`: 256 for what a file of 8 bits
+            holds; None for any. In L-infinity alone.
         batch_size: images attacked at once, which bounds the memory; all of them if None. A function of your own as
             the objective then gets the clean maps of each batch in turn.
         generator: CPU generator of the random starts; a new one with seed 0 if None.
@@ -193,6 +196,10 @@ def manipulate(
     if where is not None and (not isinstance(where, Tensor) or where.shape != x.shape):
         what = tuple(where.shape) if isinstance(where, Tensor) else type(where).__name__
         raise ValueError(f"where is {what}; pass a tensor of True and False of the shape of x, {tuple(x.shape)}.")
+    if levels is not None:
+        checks.count("levels", levels, low=2)
+        if norm != "linf":
+            raise ValueError(f"levels is {levels!r} with the norm {norm!r}; pass levels=None, or the norm 'linf'.")
     model = plain(model)
     surrogate = None if surrogate is None else plain(surrogate, name="surrogate")
     check_objective(objective)
@@ -208,7 +215,7 @@ def manipulate(
     explainer = resolved(explainer, model, x)
     parts = []
     for rows in torch.arange(len(x)).split(int(batch_size or len(x))):
-        ball = Ball(x[rows].detach(), eps, norm, bounds, None if where is None else where[rows].bool())
+        ball = Ball(x[rows].detach(), eps, norm, bounds, None if where is None else where[rows].bool(), levels)
         aim = objective if batch_size is None else of_rows(objective, rows)
         options = {"explainer": explainer, "tolerance": prediction_tolerance, "surrogate": surrogate, **search}
         options["constraint"] = constraint

@@ -81,13 +81,16 @@ def _fresh(detector: Alarm, z: Tensor, place: Place, ask: Callable[..., Tensor])
 @kind(
     "evasion",
     keys={**scenes.KEYS, "detector": DETECTORS, "eps": float},
-    history=("first",),
+    history=(
+        "first",
+        "the attacker keeps to grey levels that stay, frees what breaks no ties, and asks what draws several times",
+    ),
     needs=scenes.needs_both,
     settings={**SETTINGS, "images": EVADING, "detectors": list(DETECTORS)},
     sizes="images steps",
     canary=[
         {"dataset": "digits", "defense": "none", "detector": name, "eps": 0.1, "seed": 0}
-        for name in ("noise", "ties", "loudest")
+        for name in ("noise", "quantised", "ties", "loudest")
     ],
 )
 def evasion(spec: Spec, place: Place) -> Metrics:
