@@ -29,7 +29,7 @@ from .stability import (
     time_in_words,
     training_minutes,
 )
-from .suspects import alarm_table, evasion_table, exam_table, roc_curves, signs_table
+from .suspects import alarm_table, evasion_table, exam_table, roc_curves, signs_table, suspects_in_words
 from .tables import CLAIMS, Table, cards_of_claims, cards_of_fooling, cards_of_stability, claim_cells, verdict_table
 from .transfer import repair_table, shelter_table, transfer_count, transfer_frames, transfer_in_words, transfer_maps
 from .worst import (
@@ -102,6 +102,7 @@ __all__ = [
     "stability_in_words",
     "stability_table",
     "step_table",
+    "suspects_in_words",
     "time_in_words",
     "training_minutes",
     "transfer_count",

@@ -128,6 +128,12 @@ def roc_curves(*, datasets: Sequence[str] = DATASETS) -> Figure:
     return figure
 
 
+def suspects_in_words(*, datasets: Sequence[str] = DATASETS) -> words.Said:
+    """Where the largest of all signs tells liars best, and where worst."""
+    areas = {RECIPES[n].label: None if (one := row[ANY]) is None else one.area for n, row in _told(datasets).items()}
+    return words.Said(words.ends("The area under the solid curve", areas))
+
+
 def _evaders(against: str, weight: float, dataset: str) -> list[suspects.Net]:
     cards = verdicts.found(kind="evasion", dataset=dataset, against=against, weight=weight, seed=list(suspects.MOST))
     return [
