@@ -127,7 +127,7 @@ add(chapters.grade, sheet="nowhere/sheet.csv")
 FREE = {  # what trusts its caller, or has nothing to check
     "area", "Audit", "available", "Ball", "CenterMass", "Column", "Dataset", "dataset", "defense", "Defense",
     "described", "Distance", "distillation", "Effort", "ensure", "evaluating", "explainer", "Fitted", "Fooled",
-    "foot", "frames", "Frames", "frozen", "gallery", "Grade", "grid", "ImageSet", "Interval", "Judgement", "Kind",
+    "foot", "frames", "Frames", "frozen", "gallery", "grid", "ImageSet", "Interval", "Judgement", "Kind",
     "kind", "likeness", "Manipulation", "margin", "objective", "of_class", "of_rows", "Photograph", "Place", "Preset",
     "RankDistance", "Reading", "remove_component", "run_all", "run_or_load", "save_card", "slopes", "Slopes",
     "smooth_guide", "SoftplusReLU6", "Stability", "status", "style", "Subject", "Targeted", "topk_mask", "Traits",

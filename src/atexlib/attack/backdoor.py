@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checks
-from ..explain.registry import Explainer
+from ..explain.registry import Explainer, find
 from ..nets.running import evaluating, logits_of
 from ..nets.training import Examples, Fitted, check_examples, check_schedule, optimize
 from . import aims
@@ -90,6 +90,7 @@ def backdoor(
     """
     check_schedule(epochs, batch_size, lr)
     checks.number("weight", weight, high=1.0)
+    find(explainer)
     checks.net("model", model)
     generator, device = checks.generator(generator), checks.device(device, model)
     (images, labels), _ = check_examples(model, data, device=device)

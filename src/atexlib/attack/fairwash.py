@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
-from ..explain.registry import Explainer
+from ..explain.registry import Explainer, find
 from ..nets.running import evaluating, logits_of, predict
 from ..nets.training import Examples, Fitted, check_examples, check_schedule, optimize
 from . import aims
@@ -58,6 +58,7 @@ def fairwash(
     """
     check_schedule(epochs, batch_size, lr)
     checks.number("weight", weight)
+    find(explainer)
     checks.net("model", model)
     generator, device = checks.generator(generator), checks.device(device, model)
     (images, labels), _ = check_examples(model, data, device=device)
