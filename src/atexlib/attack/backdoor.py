@@ -90,6 +90,7 @@ def backdoor(
     """
     check_schedule(epochs, batch_size, lr)
     checks.number("weight", weight, high=1.0)
+    find(explainer)
     checks.net("model", model)
     explainer = find(explainer)
     generator, device = checks.generator(generator), checks.device(device, model)

@@ -58,6 +58,7 @@ def fairwash(
     """
     check_schedule(epochs, batch_size, lr)
     checks.number("weight", weight)
+    find(explainer)
     checks.net("model", model)
     explainer = find(explainer)
     generator, device = checks.generator(generator), checks.device(device, model)

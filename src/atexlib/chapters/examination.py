@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .. import checks, data, files
 from ..experiments import PRESETS, Place
+from ..experiments.engine.results import devices
 from ..experiments.findings import suspects
 from ..experiments.subjects import exam as drawing
 from ..experiments.subjects import recipes
@@ -82,7 +83,7 @@ def exam(
         dataset: one of `data.DATASETS`.
         preset: of the nets: how long the liars were trained.
         seed: of the exam; with it, everything is drawn again alike.
-        device: where the nets are made.
+        device: where the nets are made: `cpu`, `cuda` or `auto`.
         progress: show a progress bar.
 
     Raises:
@@ -91,10 +92,10 @@ def exam(
     checks.one_of("dataset", dataset, data.DATASETS)
     checks.one_of("preset", preset, PRESETS)
     checks.count("seed", seed, low=0)
-    checks.device(device)
+    device = devices(str(device))
     folder = Path(folder)
     drawn = drawing.drawn(seed)
-    place = Place(dataset, seed, preset, str(device))
+    place = Place(dataset, seed, preset, device)
     generator = torch.Generator().manual_seed(seed)
     for number, one in enumerate(tqdm(drawn, desc="nets of the exam", disable=not progress), 1):
         net = reordered(plain(drawing.made(place, *one).model), generator)

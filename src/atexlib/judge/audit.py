@@ -170,7 +170,8 @@ def audit(
             values[name, attack] = {key: value.cpu() for key, value in whole.items() if value.ndim == 1}
     if not usable:
         raise ValueError(f"no explainer works on this net: {'; '.join(refused)}")
-    found_signs, unread = signs.read(model, images, {name: explainer for name, (explainer, _) in usable.items()})
+    shown = {name: explainer for name, (explainer, _) in usable.items()}
+    found_signs, unread = signs.read(model, images, shown, many=batch_size)
     ordered: dict[tuple[str, str], dict[str, Tensor]] = {}
     for name in usable:
         ordered |= {(name, attack): values[name, attack] for attack in (NOISE, *attacks)}

@@ -40,11 +40,13 @@ class Accused:
     model: nn.Module
     images: Tensor
     """Clean images (N, C, H, W) in [0, 1]; maps are read at the first ones."""
+    many: int = IMAGES
+    """At how many: no more are in the net at once."""
 
     @functools.cached_property
     def x(self) -> Tensor:
         """The images whose maps are read."""
-        return self.images[:IMAGES]
+        return self.images[: self.many]
 
     @functools.cached_property
     def target(self) -> Tensor:

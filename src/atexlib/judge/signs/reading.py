@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...explain.registry import Explainer
-from .accused import Accused, Suspect
+from .accused import IMAGES, Accused, Suspect
 from .registry import NET, SIGNS
 
 LIMITS = Path(__file__).parent / "limits.json"  # made from the cards of kind `signs`; a test compares
@@ -49,8 +50,12 @@ def limits() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     return json.loads(LIMITS.read_text(encoding="utf-8"))
 
 
-def read(model: nn.Module, images: Tensor, explainers: Mapping[str, Explainer]) -> tuple[list[Reading], list[str]]:
+def read(
+    model: nn.Module, images: Tensor, explainers: Mapping[str, Explainer], *, many: int = IMAGES
+) -> tuple[list[Reading], list[str]]:
     """The signs that survived, and those that need no threshold; and a note on each that could not be read.
+
+    No more than `many` images, and than 64, are in the net at once.
 
     >>> import torch
     >>> from atexlib import explain, nets
@@ -60,7 +65,7 @@ def read(model: nn.Module, images: Tensor, explainers: Mapping[str, Explainer]) 
     >>> found[0].sign, found[0].of, notes
     ('differences', 'net', [])
     """
-    accused, found, notes = Accused(model, images), [], []
+    accused, found, notes = Accused(model, images, min(many, IMAGES)), [], []
     for of in (NET, *explainers):
         known = limits().get(of, {}) if of in KNOWN else {}
         for name in dict.fromkeys([*ALWAYS, *known]):
@@ -70,6 +75,8 @@ def read(model: nn.Module, images: Tensor, explainers: Mapping[str, Explainer]) 
             try:
                 with torch.enable_grad():
                     value = float(SIGNS[name].score(asked))
+                if not math.isfinite(value):
+                    raise ValueError(f"it is {value}")
             except Exception as error:  # of a net of one's own, which must not end what is known of it
                 notes.append(f"The sign {name!r} of {of} could not be read: {type(error).__name__} ({error}).")
                 continue
