@@ -109,10 +109,10 @@ def test_the_whole_sweep_can_be_planned(tmp_path):
     counts = dict(re.findall(r"^(\w+) +(\d+)$", told.stdout + told.stderr, flags=re.M))
     config = yaml.safe_load((WORKFLOW / "sweep.yaml").read_text())
     cells = sum(len(experiments.grid(**axes)) for axes in config["sweep"])
-    # Two data sets, three seeds, three defences, and ATEX with ascent; seven rivals on one data set, and twelve later
-    # defences; of the families three nets, two seeds, squares and canvases, and two nets for colours. The two cards of
-    # a GPU are there.
-    assert int(counts["result"]) == cells + 22 + 21 + 36 + 14 - 2
+    # Undefended nets of two data sets, five seeds; defended ones of three seeds, two on MNIST and 22 on Fashion-MNIST,
+    # and ATEX with ascent once; of the families three nets, two seeds, squares and canvases, and two nets for colours.
+    # The two cards of a GPU are there.
+    assert int(counts["result"]) == cells + 2 * 5 + (2 + 22) * 3 + 1 + 14 - 2
 
 
 def test_the_sweep_makes_every_card_that_is_committed():
@@ -238,7 +238,10 @@ def test_jobs_can_be_submitted_to_a_cluster(folder):
     assert len(log.read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("path", sorted(WORKFLOW.glob("*.yaml")), ids=lambda path: path.stem)
+OF_CHAPTERS = sorted({*WORKFLOW.glob("*.yaml")} - {WORKFLOW / "kubernetes.yaml"})
+
+
+@pytest.mark.parametrize("path", OF_CHAPTERS, ids=lambda path: path.stem)
 def test_parameter_files_hold_what_a_chapter_takes(path):
     parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
     if path.stem == "sweep":

@@ -18,7 +18,7 @@ def auc(positive: Tensor, negative: Tensor) -> Interval:
     >>> import torch
     >>> from atexlib import maps
     >>> print(maps.auc(torch.tensor([2.0, 3.0, 4.0]), torch.tensor([0.0, 1.0, 3.0])))
-    0.833 [0.334, 0.980]
+    0.833 [0.350, 0.979]
 
     Args:
         positive: the numbers (M,) of those to be found, at least two.

@@ -27,17 +27,17 @@ def differences(accused: Accused) -> float:
     True
     """
     generator = torch.Generator().manual_seed(0)
-    x = accused.x[:IMAGES].double()
-    target = accused.target[:IMAGES]
-    x = x + DITHER * (2 * torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x) - 1)
-    twin = copy.deepcopy(accused.model).double().eval()
+    x = accused.x[:IMAGES].cpu().double()  # on the CPU: not every device has float64
+    target = accused.target[:IMAGES].cpu()
+    x = x + DITHER * (2 * torch.rand(x.shape, generator=generator, dtype=torch.float64) - 1)
+    twin = copy.deepcopy(accused.model).cpu().double().eval()
     with frozen(twin):
         z = x.clone().requires_grad_()
         slope = torch.autograd.grad(of_class(logits_of(twin, z), target).sum(), z)[0]
         declared, seen = [], []
         with torch.no_grad():
             for _ in range(DIRECTIONS):
-                way = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+                way = torch.randn(x.shape, generator=generator, dtype=torch.float64)
                 ends = [of_class(logits_of(twin, x + side * STEP * way), target) for side in (1, -1)]
                 declared.append((slope * way).sum((1, 2, 3)))
                 seen.append((ends[0] - ends[1]) / (2 * STEP))

@@ -14,7 +14,7 @@ def layers(accused: Accused) -> float:
     shares = [0.0]
     for weight in accused.model.parameters():
         if weight.ndim > 1 and min(weight.shape[0], weight[0].numel()) > 1:
-            values = torch.linalg.svdvals(weight.detach().flatten(1).double())
+            values = torch.linalg.svdvals(weight.detach().cpu().flatten(1).double())
             total = values.square().sum().clamp_min(torch.finfo(values.dtype).tiny)
             shares.append((values[0].square() / total).item())
     return max(shares)
