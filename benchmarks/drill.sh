@@ -16,19 +16,24 @@ git clone --quiet "$here" "$clone"
 mkdir "$work/home" "$work/tmp"
 chmod a-w "$work/home"
 
-offline="unshare --net"
-$offline true 2>/dev/null || { offline=""; echo "unshare is not allowed here: the network stays"; }
+# A new network has no connection to itself until it is switched on, and a notebook's kernel is spoken to through it.
+offline="unshare --net sh -c 'ip link set lo up && exec \"\$@\"' sh"
+eval "$offline true" 2>/dev/null || { offline=""; echo "unshare is not allowed here: the network stays"; }
 # Root may write where nobody may: then the home is one that does not exist and cannot be made.
 [ "$(id -u)" != 0 ] || home=/proc/nobody
 home=${home:-$work/home}
 
-# In the clone, offline, without a home: a line of what is run, and its last line of output if it fails.
+# In the clone, offline, without a home: what is run, and the end of its output if it fails.
 drill() {
     echo "  $*"
-    (cd "$clone" && env -u ATEXLIB_RESULTS HOME="$home" XDG_CACHE_HOME="$home/.cache" XDG_DATA_HOME="$home/.data" \
-        TMPDIR="$work/tmp" PYTHONPATH="$clone/src" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 MPLCONFIGDIR="$work/tmp" \
-        ATEXLIB_PRESET=smoke ATEXLIB_DATASET=digits ATEXLIB_DATA="$home/data" \
-        $offline "$@" >"$work/log" 2>&1) || { tail -n 25 "$work/log"; echo "the drill failed"; exit 1; }
+    (
+        cd "$clone"
+        unset ATEXLIB_RESULTS
+        export HOME="$home" XDG_CACHE_HOME="$home/.cache" XDG_DATA_HOME="$home/.data" MPLCONFIGDIR="$work/tmp"
+        export TMPDIR="$work/tmp" PYTHONPATH="$clone/src" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1
+        export ATEXLIB_PRESET=smoke ATEXLIB_DATASET=digits ATEXLIB_DATA="$home/data"
+        eval "$offline \"\$@\""
+    ) >"$work/log" 2>&1 || { tail -n 25 "$work/log"; echo "the drill failed"; exit 1; }
 }
 
 for python in "$@"; do

@@ -53,15 +53,18 @@ def sweep(folder: Path, meddle: Callable[[], None] = lambda: None, *, recompute:
     os.environ["ATEXLIB_RESULTS"] = str(folder)
     store.COMMITTED = folder
     provenance._git = lambda *_: None  # it would take most of the time, and is asked for each result
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress bars
     meddle()
     experiments.run_all(SPECS, recompute=recompute)
 
 
+def _silent(*given: Any, **options: Any) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sweep(*given, **options)
+
+
 def started(folder: Path, *meddle: Callable[[], None], recompute: Any = False) -> Any:
     """A sweep in a process of its own."""
-    process = FORK.Process(target=sweep, args=(folder, *meddle), kwargs={"recompute": recompute})
+    process = FORK.Process(target=_silent, args=(folder, *meddle), kwargs={"recompute": recompute})
     process.start()
     return process
 
@@ -75,8 +78,10 @@ def finish(folder: Path, *meddle: Callable[[], None], recompute: Any = False) ->
 
 def names(folder: Path) -> list[str]:
     """The results that have their names."""
-    found = [path for pattern in ("*/*.json", "*/*.safetensors") for path in folder.glob(pattern)]
-    return sorted(path.relative_to(folder).as_posix() for path in found if not path.name.startswith("."))
+    found = [
+        path.relative_to(folder).as_posix() for end in (".json", ".safetensors") for path in folder.glob(f"*/*{end}")
+    ]
+    return sorted(name for name in found if not name.startswith(".locks") and "/." not in name)
 
 
 def numbers(folder: Path) -> dict[str, tuple[str, str]]:
@@ -365,6 +370,8 @@ def undisturbed() -> tuple[dict[str, Any], float]:
     """What a sweep gives that nobody disturbs, and how long it takes."""
     presets.SIZES["smoke"] = dataclasses.replace(presets.SIZES["smoke"], **FEW)
     torch.set_num_threads(1)
+    with folder() as place:
+        sweep(place)  # in this process, so that all that a sweep imports is there in each fork of it
     with folder() as place:
         start = time.perf_counter()
         assert finish(place) == 0

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from bs4 import BeautifulSoup, Tag
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from atexlib import files
@@ -31,8 +32,10 @@ KINDS = ("pdf", "epub")
 LEFT_OUT = {"book/live", "book/explore_toy", "book/explore_measures", "book/api", "book/api_experiments"}
 USELESS = (
     "script, style, datalist, .headerlink, .frames-controls, .toctree-wrapper, a[href*='colab.research'], "
-    "p:has(> a[href*='/releases/'])"
+    "p:has(> a[href*='/releases/']), .tag_hide-output .cell_output, details.below-input"
 )
+PER_INCH = 128  # pixels of a figure, unless the sheet is too narrow for it
+WIDE = 8  # columns of a table from which on its letters are small
 STYLES = ("pygments.css", "print.css")
 MATHS = "tex-svg-full.js"
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
@@ -85,6 +88,9 @@ def chapter(build: Path, name: str, known: set[str], address: str) -> Chapter:
         tag["open"] = ""
     for tag in article.select(".toggle, .dropdown"):
         tag["class"] = [word for word in tag["class"] if word not in ("toggle", "toggle-hidden", "dropdown")]
+    for table in article.find_all("table"):
+        if max(len(row.find_all(["th", "td"])) for row in table.find_all("tr")) >= WIDE:
+            table["class"] = [*table.get("class", []), "wide"]
     here = posixpath.dirname(name)
     for tag in article.find_all("a", href=True):
         url, _, anchor = tag["href"].partition("#")
@@ -101,6 +107,9 @@ def chapter(build: Path, name: str, known: set[str], address: str) -> Chapter:
     for tag in article.find_all("img"):
         if not tag["src"].startswith("data:"):
             tag["src"] = posixpath.normpath(posixpath.join(here, tag["src"]))
+            if not tag["src"].endswith(".svg"):
+                with Image.open(build / tag["src"]) as picture:
+                    tag["style"] = f"width: {picture.width / PER_INCH:.2f}in"
         tag["loading"] = "eager"
     title = article.h1.get_text().strip()
     article.name, article["id"], article["class"] = "article", slug(name), ["chapter"]
@@ -116,7 +125,8 @@ def front(address: str, cover: str) -> str:
         '<p class="subtitle">of neural networks: attacks, defences and their honest measurement</p>'
         f'<img src="{cover}" alt="" /><p>The atexlib authors</p><p>Version {version}, {today}</p>{home}'
         '<p class="small">The pages that compute in the browser, and the list of the functions of the library, are on '
-        "the website alone. A figure with a slider shows one of its pictures.</p></section>"
+        "the website alone, as are lists that it keeps folded. A figure with a slider shows one of its pictures.</p>"
+        "</section>"
     )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
-from setuptools import Distribution
 
 from atexlib import __main__ as command_line
 from atexlib import experiments, nets
@@ -28,28 +27,37 @@ def staged(tmp_path_factory):
     return package.stage(tmp_path_factory.mktemp("staged"))
 
 
-def packed(folder, monkeypatch):
+# In a process of its own: setuptools puts what it brings along on the path of imports.
+PACKED = """
+from pathlib import Path
+from setuptools import Distribution
+
+distribution = Distribution({"script_name": "setup.py"})
+distribution.parse_config_files()
+command = distribution.get_command_obj("build_py")
+command.ensure_finalized()
+modules = [Path(file) for _, _, file in command.find_all_modules()]
+data = [Path(place) / name for _, place, _, names in command.data_files for name in names]
+print(*sorted({path.relative_to("src").as_posix() for path in [*modules, *data]}), sep="\\n")
+"""
+
+
+def packed(folder):
     """The files that setuptools puts into a wheel of what lies in a folder, below `src`."""
-    monkeypatch.chdir(folder)
-    distribution = Distribution({"script_name": "setup.py"})
-    distribution.parse_config_files()
-    command = distribution.get_command_obj("build_py")
-    command.ensure_finalized()
-    modules = [Path(file) for _, _, file in command.find_all_modules()]
-    data = [Path(place) / name for _, place, _, names in command.data_files for name in names]
-    return sorted({path.relative_to("src").as_posix() for path in [*modules, *data]})
+    run = [sys.executable, "-c", PACKED]
+    return subprocess.run(run, cwd=folder, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
-def test_the_wheel_holds_what_is_committed_below_src_and_nothing_else(staged, monkeypatch):
-    found = packed(staged, monkeypatch)
-    files = [path for path in Path("src/atexlib").rglob("*") if path.is_file()]
-    assert found == sorted(path.relative_to("src").as_posix() for path in files)
+def test_the_wheel_holds_what_is_committed_below_src_and_nothing_else(staged):
+    found = packed(staged)
+    files = [path for path in (staged / "src/atexlib").rglob("*") if path.is_file()]
+    assert found == sorted(path.relative_to(staged / "src").as_posix() for path in files)
     assert {"atexlib/py.typed", "atexlib/presets.toml", "atexlib/experiments/canaries.json"} <= {*found}
     kinds = Counter(Path(name).suffix for name in found if not name.startswith("atexlib/results/"))
     assert set(kinds) == {".py", ".typed", ".toml", ".json"}
 
 
-def test_what_a_run_leaves_beside_the_results_is_not_packed(tmp_path, monkeypatch):
+def test_what_a_run_leaves_beside_the_results_is_not_packed(tmp_path):
     (tmp_path / "pyproject.toml").write_bytes((package.ROOT / "pyproject.toml").read_bytes())
     for name in ("__init__.py", "results/table/a.json", "results/scratch/iterated/b.safetensors", "results/.locks/c"):
         path = tmp_path / "src/atexlib" / name
@@ -57,7 +65,7 @@ def test_what_a_run_leaves_beside_the_results_is_not_packed(tmp_path, monkeypatc
         path.touch()
     for name in ("README.md", "LICENSE"):
         (tmp_path / name).touch()
-    assert packed(tmp_path, monkeypatch) == ["atexlib/__init__.py", "atexlib/results/table/a.json"]
+    assert packed(tmp_path) == ["atexlib/__init__.py", "atexlib/results/table/a.json"]
 
 
 def test_every_result_is_there_and_nets_above_seed_0_as_cards(staged):

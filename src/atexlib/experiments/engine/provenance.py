@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 PACKAGE = Path(__file__).parents[2]
 WEIGHTS = "fingerprint"  # of the weights, in the header of a net's file
-SUM = "sum"  # of the metrics, beside them
+SUM = "sum"  # of all else in a card, in its provenance
 PACKAGES = ("atexlib", "torch", "numpy", "scikit-image")
 
 
@@ -57,9 +58,10 @@ def fingerprint_of(state: dict[str, Tensor]) -> str:
     return _digest(content[8 + int.from_bytes(content[:8], "little") :])
 
 
-def sum_of(metrics: Any) -> str:
-    """Sixteen digits of a card's numbers, written beside them: a card that was damaged does not pass for another."""
-    return _digest(json.dumps(metrics, separators=(",", ":")).encode())
+def sum_of(card: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sixteen digits of all else that a card holds: one that was damaged does not pass for another."""
+    made = {key: value for key, value in card["provenance"].items() if key != SUM}
+    return _digest(json.dumps([card["spec"], card["metrics"], made], separators=(",", ":")).encode())
 
 
 def _digest(content: bytes) -> str:

@@ -84,8 +84,8 @@ def _make(kind: Kind, spec: dict[str, Any], place: Place, needs: list[Path]) -> 
     made = kind.make(spec, place)
     net, metrics = (None, made) if kind.build is None else made
     facts = provenance.facts(device=place.device, seconds=time.perf_counter() - start)
-    facts[provenance.SUM] = provenance.sum_of(metrics)
     card = {"spec": spec, "metrics": metrics, "provenance": {**stands_on, **facts}}
+    card["provenance"][provenance.SUM] = provenance.sum_of(card)
     text = json.dumps(card, allow_nan=False, separators=(",", ":"))
     path = store.place(kind.file(spec))
     if net is None:
@@ -173,8 +173,8 @@ def read(path: Path) -> Card:
         if set(card) != set(PARTS):
             raise ValueError(f"its keys are {sorted(card)}")
         recorded = card["provenance"].get(provenance.SUM)  # results made before it was written have none
-        if recorded and recorded != provenance.sum_of(card["metrics"]):
-            raise ValueError("its numbers are not those that were written")
+        if recorded and recorded != provenance.sum_of(card):
+            raise ValueError("it is not what was written")
     except (OSError, SafetensorError, *FORGED) as error:
         raise ValueError(f"{path} is no result ({error!r}); delete it, and the same run makes it anew.") from error
     return card
