@@ -41,7 +41,7 @@ class Accused:
     images: Tensor
     """Clean images (N, C, H, W) in [0, 1]; maps are read at the first ones."""
     many: int = IMAGES
-    """At how many: no more are in the net at once."""
+    """At how many of them; no more are in the net at once."""
 
     @functools.cached_property
     def x(self) -> Tensor:
