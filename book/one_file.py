@@ -29,7 +29,9 @@ ROOT = Path(__file__).parents[1]
 NAME = "manipulated-explanations"
 KINDS = ("pdf", "epub")
 # What is of no use on paper: pages that compute in the browser, and those that list the library's names.
-LEFT_OUT = {"book/live", "book/explore_toy", "book/explore_measures", "book/api", "book/api_experiments"}
+LEFT_OUT = {
+    f"book/{name}" for name in ("live", "explore_toy", "explore_measures", "api", "api_defences", "api_experiments")
+}
 USELESS = (
     "script, style, datalist, .headerlink, .frames-controls, .toctree-wrapper, a[href*='colab.research'], "
     "p:has(> a[href*='/releases/']), .tag_hide-output .cell_output, details.below-input"

@@ -11,7 +11,7 @@ import torch
 from atexlib import explain, files
 from atexlib.experiments import KINDS
 from atexlib.experiments.engine import kinds, store
-from atexlib.experiments.findings import claims, claims_fooling, claims_predictions, report, verdicts
+from atexlib.experiments.findings import claims, claims_detection, claims_fooling, claims_predictions, report, verdicts
 from atexlib.maps import Interval
 
 MANY = 200  # times that values are repeated where the claims shall be told: three images prove nothing
@@ -291,3 +291,32 @@ def test_the_scatter_waits_for_every_net():
     predictions(rising, kinds=("atex", "plain", "naive"))
     assert claims_predictions.scatter("mnist", "atex", "spearman") is None
     assert verdicts.verdict(claims_predictions.CLAIMS["T12"].cells("atex").values()) == "open"
+
+
+def test_the_claims_on_detectors_come_out_as_the_cards_say():
+    groups = {"clean": 0.05, "distance": 0.9, "untargeted": 0.5, "target_map": 0.05, "noise": 0.95, "adversarial": 0.4}
+    shares = {**groups, "Gaussian noise": 0.2}
+    flagged = {f"jpeg, {group}, flagged": [share] for group, share in shares.items()}
+    left = {"blind spearman": 0.8, "knowing spearman": 0.3, "blind unseen spearman": 0.1}
+    for net in claims_detection.NETS:
+        where = {"dataset": "fashion-mnist", "defense": net, "eps": claims_detection.EPS, "seed": 0}
+        put("detection", {"jpeg, clean": [0.5], **flagged}, **where)
+        for name, more in (("jpeg", 0.0), ("loudest", 0.2)):
+            known = {what: [value + more * (what[0] == "k")] for what, value in left.items()}
+            put("evasion", known, **where, detector=name)
+    found = {name: claim.cells("atex") for name, claim in claims_detection.CLAIMS.items()}
+    net = report.label("own")
+    assert {name: len(cells) for name, cells in found.items() if name != "S1"} == {
+        "D1": 6, "D2": 6, "D3": 4, "D4": 4, "D5": 2
+    }  # fmt: skip
+    assert found["D1"][f"{net}, moves under JPEG, distance"].mean == pytest.approx(0.85)
+    assert found["D1"][f"{net}, moves under JPEG, target_map"].mean == pytest.approx(0)
+    assert found["D2"][f"{net}, moves under JPEG, noise"].mean == pytest.approx(-0.05)
+    assert found["D3"][f"{net}, loudest of all"].mean == pytest.approx(0.3)
+    assert found["D4"][f"{net}, moves under JPEG"].mean == pytest.approx(0.2)
+    assert found["D5"][f"{net}, moves under JPEG"].mean == pytest.approx(0.2)
+    assert set(found["S1"].values()) == {None}
+    said = {name: verdicts.verdict(cells.values()) for name, cells in found.items()}
+    assert said == {
+        "D1": "open", "D2": "mixed", "D3": "reproduced", "D4": "reproduced", "D5": "reproduced", "S1": "open"
+    }  # fmt: skip

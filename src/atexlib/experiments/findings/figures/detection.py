@@ -1,6 +1,6 @@
 """Chapter 15: can a manipulated input be told from a clean one, and what does it cost who knows how it is told?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,16 +10,12 @@ from matplotlib.figure import Figure
 
 from .... import show
 from ....detect import DETECTORS
-from ....maps.intervals import Interval, two_level
 from .. import report, verdicts, words
 from ..claims import PAPER_DATA
+from ..claims_detection import ATTACKS, EPS, NETS, UNUSUAL, apart, cell, evaded, listed
 from .tables import Table, legend, noted
 
 DATA = PAPER_DATA[0]
-EPS = 0.1
-NETS = ("none", "own")
-ATTACKS = ("distance", "untargeted", "target_map")
-CONTROLS = ("noise", "Gaussian noise", "adversarial")
 RATES = 101  # points of a ROC curve
 # What an attacker knows: the name in a legend, the metric's first word, how it is drawn.
 KNOWING = {
@@ -29,43 +25,24 @@ KNOWING = {
 }
 
 
-def _cell(defense: str, eps: float, dataset: str) -> dict[str, Any]:
-    return {"kind": "detection", "dataset": dataset, "defense": defense, "eps": eps}
-
-
-def _known(defense: str, eps: float, dataset: str) -> dict[str, dict[str, Any]]:
-    """The cells of the attacker who knows a detector, for those detectors that were tried on a net."""
-    cells = {
-        name: {"kind": "evasion", "dataset": dataset, "defense": defense, "detector": name, "eps": eps}
-        for name in DETECTORS
-    }
-    return {name: spec for name, spec in cells.items() if verdicts.found(**spec)}
-
-
-def _rows(spec: Mapping[str, Any]) -> list[str]:
-    """The detectors that the cards of a cell speak of."""
-    cards = verdicts.found(**spec)
-    return [name for name in DETECTORS if cards and f"{name}, clean" in cards[0]["metrics"]]
-
-
 def auc_table(
-    *, dataset: str = DATA, eps: float = EPS, defense: str = "none", groups: Sequence[str] = (*ATTACKS, *CONTROLS)
+    *, dataset: str = DATA, eps: float = EPS, defense: str = "none", groups: Sequence[str] = (*ATTACKS, *UNUSUAL)
 ) -> Table:
     """The area under each detector's ROC curve, for attacks on maps and for what is merely unusual."""
     return _table("", "area under the ROC curve", dataset, eps, defense, groups)
 
 
 def alarm_table(
-    *, dataset: str = DATA, eps: float = EPS, defense: str = "none", groups: Sequence[str] = (*ATTACKS, *CONTROLS)
+    *, dataset: str = DATA, eps: float = EPS, defense: str = "none", groups: Sequence[str] = (*ATTACKS, *UNUSUAL)
 ) -> Table:
     """The share of images at which each detector alarms, its threshold set on clean validation images."""
     return _table(", flagged", "share that is flagged", dataset, eps, defense, ["clean", *groups])
 
 
 def _table(metric: str, measure: str, dataset: str, eps: float, defense: str, groups: Sequence[str]) -> Table:
-    here = _cell(defense, eps, dataset)
+    here = cell(defense, eps, dataset)
     cells = {
-        name: {group: verdicts.mean(f"{name}, {group}{metric}", **here) for group in groups} for name in _rows(here)
+        name: {group: verdicts.mean(f"{name}, {group}{metric}", **here) for group in groups} for name in listed(here)
     }
     rows = {DETECTORS[name].label: {g: report.text(v) for g, v in row.items()} for name, row in cells.items()}
     said = [
@@ -84,8 +61,8 @@ def roc_curves(
     figure, axes = plt.subplots(1, len(defenses), figsize=(8.5, 4.2), sharey=True, squeeze=False)
     rates = torch.linspace(0, 1, RATES, dtype=torch.float64)
     for ax, defense in zip(axes[0], defenses, strict=True):
-        here = _cell(defense, eps, dataset)
-        for number, name in enumerate(_rows(here)):
+        here = cell(defense, eps, dataset)
+        for number, name in enumerate(listed(here)):
             ranks = torch.cat(list(verdicts.per_image(f"{name}, {group}", **here).values()))
             caught = (ranks >= 1 - rates[:, None]).double().mean(1)
             look: dict[str, Any] = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
@@ -94,7 +71,7 @@ def roc_curves(
         ax.set(xlabel="clean images that alarm", title=report.label(defense), xlim=(0, 1), ylim=(0, 1))
     axes[0, 0].set_ylabel("attacked images that are caught")
     legend(axes[0, -1], fontsize=7, loc="lower right")
-    show.foot(figure, f"attack {group}, eps {eps:g}; {report.origin(**_cell(defenses[0], eps, dataset))}")
+    show.foot(figure, f"attack {group}, eps {eps:g}; {report.origin(**cell(defenses[0], eps, dataset))}")
     return figure
 
 
@@ -104,8 +81,8 @@ def roc_in_words(
     """Which detector has the largest area on each net, and which the smallest."""
     said = []
     for defense in defenses:
-        here = _cell(defense, eps, dataset)
-        areas = {DETECTORS[name].label: verdicts.mean(f"{name}, {group}", **here) for name in _rows(here)}
+        here = cell(defense, eps, dataset)
+        areas = {DETECTORS[name].label: verdicts.mean(f"{name}, {group}", **here) for name in listed(here)}
         said.append(words.ends(f"{report.label(defense)}, attack {group}: the area under the curve", areas))
     return words.Said(*said)
 
@@ -115,9 +92,9 @@ def price_of_detectors(
 ) -> Figure:
     """What is left of the maps when a flagged image wins nothing: by who does not know the detector, and who does."""
     figure, axes = plt.subplots(1, len(defenses), figsize=(8.5, 4.4), sharey=True, squeeze=False)
-    every = [name for name in DETECTORS if any(name in _known(d, eps, dataset) for d in defenses)]
+    every = [name for name in DETECTORS if any(name in evaded(d, eps, dataset) for d in defenses)]
     for ax, defense in zip(axes[0], defenses, strict=True):
-        cells = _known(defense, eps, dataset)
+        cells = evaded(defense, eps, dataset)
         for title, (known, mark, colour) in KNOWING.items():
             for place, name in enumerate(reversed(every)):
                 found = verdicts.mean(f"{known} {metric}", **cells[name]) if name in cells else None
@@ -129,7 +106,7 @@ def price_of_detectors(
         ax.set_yticks(range(len(every)), [DETECTORS[name].label for name in reversed(every)])
     handles = axes[0, 0].get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8)
-    first = next(iter(_known(defenses[0], eps, dataset).values()), None)
+    first = next(iter(evaded(defenses[0], eps, dataset).values()), None)
     source = report.MISSING if first is None else report.origin(**first)
     show.foot(figure, f"attack distance, eps {eps:g}; a flagged image counts as 1; {source}")
     return figure
@@ -142,7 +119,7 @@ def price_in_words(
     said = []
     for defense in defenses:
         title, left, flags = report.label(defense), {}, {}
-        for name, spec in _known(defense, eps, dataset).items():
+        for name, spec in evaded(defense, eps, dataset).items():
             label = DETECTORS[name].label
             left[label] = verdicts.mean(f"knowing {metric}", **spec)
             flags[label] = verdicts.mean("knowing flagged", **spec)
@@ -154,28 +131,23 @@ def price_in_words(
 def cost_table(metric: str = "spearman", *, dataset: str = DATA, eps: float = EPS, defense: str = "none") -> Table:
     """For each detector what both attackers leave, how often they are flagged, and what knowing it takes."""
     rows, gaps = {}, {}
-    for name, spec in _known(defense, eps, dataset).items():
+    for name, spec in evaded(defense, eps, dataset).items():
         label = DETECTORS[name].label
         row = {"seeds": str(len(verdicts.found(**spec)))}
         for title in ("clean", "blind", "knowing"):
             row[f"{title}: flagged"] = report.text(verdicts.mean(f"{title} flagged", **spec))
         for title in ("blind", "knowing"):
             row[f"{title}: {report.label(metric)} left"] = report.text(verdicts.mean(f"{title} {metric}", **spec))
-        gaps[label] = _difference(metric, spec, "blind", "knowing")
+        gaps[label] = apart(spec, f"blind {metric}", f"knowing {metric}")
         rows[label] = row | {"what knowing takes": report.text(gaps[label])}
     said = [words.ends(f"What knowing the detector takes in {report.label(metric)}", gaps)]
-    source = report.origin(**next(iter(_known(defense, eps, dataset).values()))) if rows else report.MISSING
+    source = report.origin(**next(iter(evaded(defense, eps, dataset).values()))) if rows else report.MISSING
     return noted(pd.DataFrame(rows).T if rows else {}, f"{report.label(defense)}, eps {eps:g}; {source}", said)
-
-
-def _difference(metric: str, spec: Mapping[str, Any], first: str, second: str) -> Interval:
-    a, b = (torch.stack(list(verdicts.per_image(f"{title} {metric}", **spec).values())) for title in (first, second))
-    return two_level(a - b)
 
 
 def carried_over(*, dataset: str = DATA, eps: float = EPS, defense: str = "none") -> Table:
     """The share of the images made under the eyes of one detector (rows) at which another one (columns) alarms."""
-    cells = _known(defense, eps, dataset)
+    cells = evaded(defense, eps, dataset)
     rows, means = {}, {}
     for name, spec in cells.items():
         others = [other for other in DETECTORS if f"flagged by {other}" in verdicts.found(**spec)[0]["metrics"]]

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ....nets import MODELS
-from .. import claims, claims_fooling, claims_predictions, report, verdicts, words
+from .. import claims, claims_detection, claims_fooling, claims_predictions, report, verdicts, words
 
 CLAIMS = claims.CLAIMS | claims_predictions.CLAIMS | claims_fooling.CLAIMS
+ALL = CLAIMS | claims_detection.CLAIMS  # with our own
 OF_PAPER = ("none", "naive", "atex")  # the defences that the claims compare
 OF_TABLES = (*OF_PAPER, "atex_ascent")
 
@@ -55,14 +56,14 @@ def origins(specs: Iterable[Mapping[str, Any]], metric: str | None = None) -> st
 
 
 def verdict_table(*names: str, defense: str = "atex") -> Table:
-    """The verdicts on the claims of these names, for one kind of ATEX."""
-    found = report.verdict_table({name: CLAIMS[name] for name in names}, defense)
+    """The verdicts on the claims of these names, for one kind of ATEX where they speak of it."""
+    found = report.verdict_table({name: ALL[name] for name in names}, defense)
     return noted(found, "from the cards, by the rule of the page of claims", labelled=False)
 
 
 def claim_cells(name: str, *, defense: str = "atex") -> Table:
     """Every cell of a claim that was run, with its interval."""
-    cells = CLAIMS[name].cells(defense)
+    cells = ALL[name].cells(defense)
     known = {label: str(cell) for label, cell in cells.items() if cell is not None}
     return noted(pd.Series(known, name="difference").to_frame(), f"{len(known)} of {len(cells)} cells were run")
 
