@@ -60,7 +60,7 @@ def test_nobody_on_the_front_is_beaten_in_both(folder):
 def test_each_defence_is_told_against_none(folder):
     said = figures.against_none(dataset="digits").sentences
     assert len(said) == 2
-    assert said[0].startswith("what stands: naive lies above none, by 0.401")
+    assert said[0].startswith("what stands: naive lies above no defence, by 0.401")
     assert "price is told, 2.00 [" in said[0]  # three seeds that agree to the digit tell no interval
 
 

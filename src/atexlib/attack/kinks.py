@@ -128,8 +128,9 @@ def reason(why: str) -> str:
     'the map does not change with the input at all.'
     """
     told = {
-        KINKS: "the map changes by jumps alone, and its second-order gradient is zero, as in every ReLU net. Pass "
-        "surrogate=nets.with_softplus(model, beta=10), or attack that softplus copy itself.",
+        KINKS: "the map changes by jumps alone, and its second-order gradient is zero, as in every ReLU net, or where "
+        "an explainer cuts the graph. Pass surrogate=nets.with_softplus(model, beta=10), or attack that softplus copy "
+        "itself.",
         NO_GRAPH: "the map has no graph; let the explainer heed create_graph=True.",
         NO_SLOPE: "the map does not change with the input at all.",
         ROUNDED: "the net rounds its images, or what it computes of them, so its logits change by jumps alone and the "

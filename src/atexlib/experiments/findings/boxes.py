@@ -173,9 +173,9 @@ def detecting(*, dataset: str = DATA, eps: float = 0.1, defenses: Sequence[str] 
         where: Spec = {"kind": "detection", "dataset": dataset, "defense": defense, "eps": eps}
         notes.append(report.origin(**where))
         title = report.label(defense)
-        for group in ("distance", "noise", "adversarial"):
+        for group, called in {"distance": "Distance", "noise": "noise", "adversarial": "adversarial"}.items():
             best = {name: verdicts.mean(f"{name}, {group}, flagged", **where) for name in DETECTORS}
-            said.append(words.ends(f"{title}, {group}: the share that is flagged", _labelled(best), decimals=2))
+            said.append(words.ends(f"{title}, {called}: the share that is flagged", _labelled(best), decimals=2))
         for name in ("ties", "learnt", "loudest"):
             spec = {**where, "kind": "evasion", "detector": name}
             left = [verdicts.mean(f"{who} spearman", **spec) for who in ("blind", "knowing")]

@@ -13,9 +13,10 @@ from ....detect import DETECTORS
 from .. import report, verdicts, words
 from ..claims import PAPER_DATA
 from ..claims_detection import ATTACKS, EPS, NETS, UNUSUAL, apart, cell, evaded, listed
-from .tables import Table, legend, noted
+from .tables import Table, noted
 
 DATA = PAPER_DATA[0]
+GROUPS = {"distance": "Distance", "untargeted": "Untargeted", "target_map": "TargetMap"}  # as Chapter 2 calls them
 RATES = 101  # points of a ROC curve
 # What an attacker knows: the name in a legend, the metric's first word, how it is drawn.
 KNOWING = {
@@ -44,9 +45,14 @@ def _table(metric: str, measure: str, dataset: str, eps: float, defense: str, gr
     cells = {
         name: {group: verdicts.mean(f"{name}, {group}{metric}", **here) for group in groups} for name in listed(here)
     }
-    rows = {DETECTORS[name].label: {g: report.text(v) for g, v in row.items()} for name, row in cells.items()}
+    rows = {
+        DETECTORS[name].label: {GROUPS.get(g, g): report.text(v) for g, v in row.items()} for name, row in cells.items()
+    }
     said = [
-        words.ends(f"{group}: the {measure}", {DETECTORS[name].label: row[group] for name, row in cells.items()})
+        words.ends(
+            f"{GROUPS.get(group, group)}: the {measure}",
+            {DETECTORS[name].label: row[group] for name, row in cells.items()},
+        )
         for group in groups
         if group != "clean"
     ]
@@ -58,7 +64,7 @@ def roc_curves(
     *, dataset: str = DATA, eps: float = EPS, defenses: Sequence[str] = NETS, group: str = ATTACKS[0]
 ) -> Figure:
     """The share of attacked images that is caught against the share of clean ones that alarms, for each detector."""
-    figure, axes = plt.subplots(1, len(defenses), figsize=(8.5, 4.2), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(defenses), figsize=(8.5, 4.8), sharey=True, squeeze=False)
     rates = torch.linspace(0, 1, RATES, dtype=torch.float64)
     for ax, defense in zip(axes[0], defenses, strict=True):
         here = cell(defense, eps, dataset)
@@ -69,9 +75,13 @@ def roc_curves(
             ax.plot(rates, caught, label=DETECTORS[name].label, **look)
         ax.plot([0, 1], [0, 1], ":", color="C7")
         ax.set(xlabel="clean images that alarm", title=report.label(defense), xlim=(0, 1), ylim=(0, 1))
+        ax.set_xticks([0, 0.25, 0.5, 0.75])
     axes[0, 0].set_ylabel("attacked images that are caught")
-    legend(axes[0, -1], fontsize=7, loc="lower right")
-    show.foot(figure, f"attack {group}, eps {eps:g}; {report.origin(**cell(defenses[0], eps, dataset))}")
+    if handles := axes[0, 0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8)
+    show.foot(
+        figure, f"attack {GROUPS.get(group, group)}, eps {eps:g}; {report.origin(**cell(defenses[0], eps, dataset))}"
+    )
     return figure
 
 
@@ -83,7 +93,7 @@ def roc_in_words(
     for defense in defenses:
         here = cell(defense, eps, dataset)
         areas = {DETECTORS[name].label: verdicts.mean(f"{name}, {group}", **here) for name in listed(here)}
-        said.append(words.ends(f"{report.label(defense)}, attack {group}: the area under the curve", areas))
+        said.append(words.ends(f"{report.label(defense)}, {GROUPS.get(group, group)}: the area under the curve", areas))
     return words.Said(*said)
 
 
@@ -108,7 +118,7 @@ def price_of_detectors(
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8)
     first = next(iter(evaded(defenses[0], eps, dataset).values()), None)
     source = report.MISSING if first is None else report.origin(**first)
-    show.foot(figure, f"attack distance, eps {eps:g}; a flagged image counts as 1; {source}")
+    show.foot(figure, f"attack {GROUPS['distance']}, eps {eps:g}; a flagged image counts as 1; {source}")
     return figure
 
 

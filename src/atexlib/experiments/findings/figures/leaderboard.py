@@ -1,6 +1,7 @@
 """The leaderboard: every defence before the judge, what it costs, what speaks against its number."""
 
 import itertools
+import math
 import statistics
 from collections import defaultdict
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from .... import show
 from ....defend import DEFENSES
@@ -24,6 +28,9 @@ EPS = 0.05
 READ = {"kept": "stands", "spearman": "Spearman", "topk": "top-50"}
 PRICES = (0.005, 0.01)
 FIRST = "distance"  # the attacker whom every net meets
+MARKS = "o^sDvP*"  # seven marks and ten colours: no two defences look alike
+LEADER = {"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+CONTROL = {"best of noise": "noise alone"}  # how the table calls what is no attacker
 
 
 def _cells(dataset: str, eps: float) -> dict[str, dict[str, Any]]:
@@ -99,25 +106,44 @@ def against_none(*, dataset: str = DATA, eps: float = EPS) -> words.Said:
                 verdicts.difference(metric, *pair)
                 for metric, pair in (("kept", (spec, cells["none"])), ("accuracy", (cells["none"], spec)))
             )
-            said.append(words.compared("what stands", report.label(name), "none", gain, lost=lost))
+            said.append(words.compared("what stands", report.label(name), "no defence", gain, lost=lost))
     return words.Said(*said)
 
 
 def pareto(*, dataset: str = DATA, eps: float = EPS) -> Figure:
     """What stands beyond no defence against the accuracy lost: a mark for each defence, a dot for each seed."""
-    figure, ax = plt.subplots(figsize=(7.5, 5))
+    figure, ax = plt.subplots(figsize=(8.5, 6.5))
     places = _places(dataset, eps)
     points = {name: (statistics.mean(x), statistics.mean(y)) for name, (x, y) in places.items()}
     for number, (name, seeds) in enumerate(places.items()):
         color = f"C{number % 10}"
         ax.scatter(*seeds, 8, color=color)
-        ax.scatter(*points[name], 40, color=color, marker="o^sDv"[number % 5])
-        ax.annotate(report.label(name), points[name], xytext=(4, 4), textcoords="offset points", fontsize=7)
+        ax.scatter(*points[name], 40, color=color, marker=MARKS[number % len(MARKS)])
     if front := sorted(points[name] for name in _front(points)):
         ax.plot(*zip(*front, strict=True), color="grey", linewidth=1, zorder=0)
     ax.set(xlabel="accuracy, minus that of no defence", ylabel="what stands, minus that of no defence")
     show.foot(figure, f"eps {eps}; {_origin(dataset, eps)}")
+    figure.draw_without_rendering()  # a label's place needs the size of the axes
+    _name(ax, {report.label(name): point for name, point in points.items()})
     return figure
+
+
+def _name(ax: Axes, points: dict[str, tuple[float, float]]) -> None:
+    """A name beside each mark, as near as it can stand without covering another name or a mark; a line leads to it."""
+    marks = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform([*points.values()])]
+    taken = list(marks)
+    for (name, point), mark in zip(points.items(), marks, strict=True):
+        text = ax.annotate(name, point, (0, 0), fontsize=8, textcoords="offset points", arrowprops=LEADER)
+        tries = sorted(itertools.product((6, 18, 34, 52, 72, 96), range(0, 360, 30)), key=lambda try_: try_[0])
+        for far, angle in tries:
+            x, y = far * math.cos(math.radians(angle)), 0.8 * far * math.sin(math.radians(angle))
+            text.set(position=(x, y), ha="left" if x > 1 else "right" if x < -1 else "center", va="center")
+            text.get_window_extent()  # of words and line together; it puts the words in their place
+            box = Text.get_window_extent(text).padded(1)
+            free = not any(box.overlaps(other) for other in taken if other is not mark)
+            if free and ax.bbox.contains(*box.min) and ax.bbox.contains(*box.max):
+                break
+        taken.append(box)
 
 
 def _places(dataset: str, eps: float) -> dict[str, tuple[list[float], list[float]]]:
@@ -158,7 +184,9 @@ def by_attacker(*, dataset: str = DATA, eps: float = EPS, metric: str = "spearma
         left: dict[str, list[float]] = defaultdict(list)
         for attacker, values in itertools.chain.from_iterable(attackers.items() for attackers in found):
             left[attacker].append(values[metric])
-        rows[report.label(name)] = {attacker: f"{statistics.mean(values):.3f}" for attacker, values in left.items()}
+        rows[report.label(name)] = {
+            CONTROL.get(attacker, attacker): f"{statistics.mean(values):.3f}" for attacker, values in left.items()
+        }
         first[report.label(name)] = statistics.mean(left[FIRST])
     note = f"{report.label(metric)}, means over the seeds; eps {eps}; {_origin(dataset, eps)}"
     said = [words.ends(f"{report.label(metric)} after {FIRST} alone", first)] if first else []
@@ -170,7 +198,7 @@ def flags_table(*, dataset: str = DATA, eps: float = EPS) -> Table:
     found = {report.label(name): _flags(spec) for name, spec in _cells(dataset, eps).items()}
     rows = [{"net": name, "flag": flag} for name, flags in found.items() for flag in flags]
     nets = sum(bool(flags) for flags in found.values())
-    said = [f"{len(rows)} flags speak against {nets} of {len(found)} defences, some of them against several seeds."]
+    said = [f"{len(rows)} flags speak against {nets} of {len(found)} rows, some of them against several seeds."]
     return noted(pd.DataFrame(rows), f"eps {eps}; {_origin(dataset, eps)}", said, labelled=False)
 
 

@@ -1,6 +1,7 @@
 """Chapter 16: signs of manipulation, how well each tells liars from honest nets, who hides from them, and an exam."""
 
 import functools
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ....maps.intervals import Interval, wilson
 from ....maps.ranking import roc
 from ...subjects.recipes import RECIPES
 from .. import report, suspects, verdicts, words
-from .tables import Table, legend, noted
+from .tables import Table, noted
 
 DATASETS = suspects.DATASETS
 ANY = suspects.ANY
@@ -88,7 +89,7 @@ def honest_alarms(*, datasets: Sequence[str] = DATASETS) -> Table:
         lost = torch.tensor([net.metrics["accuracy"][0] - net.metrics["accuracy"][1] for net in made])
         one = found[best]
         cells = [
-            len(made), f"{success.mean():.2f}", f"{lost.mean():.3f}", _label(best), one.hits, any_of.hits  # type: ignore[union-attr]
+            len(made), f"{success.mean():.2f}", f"{lost.mean():z.3f}", _label(best), one.hits, any_of.hits  # type: ignore[union-attr]
         ]  # fmt: skip
         rows[RECIPES[name].label] = dict(zip(_COLUMNS, map(str, cells), strict=True))
     rest = suspects.told(ANY, suspects.liars(), datasets=datasets)
@@ -99,7 +100,7 @@ def honest_alarms(*, datasets: Sequence[str] = DATASETS) -> Table:
     )
     caught = {RECIPES[n].label: None if (one := row[ANY]) is None else one.hits for n, row in _told(datasets).items()}
     said.append(words.ends("The share of liars that any of the signs catches", caught))
-    note = f"thresholds that {suspects.FALSE:.0%} of the honest nets exceed which set them; {_origin(datasets)}"
+    note = f"at most {suspects.FALSE:.0%} of the honest nets that set a threshold exceed it; {_origin(datasets)}"
     return noted(pd.DataFrame(rows).T, note, said)
 
 
@@ -109,23 +110,31 @@ _COLUMNS = ("nets", "the lie works on", "accuracy lost", "best sign", "it catche
 def sign_curves(*, datasets: Sequence[str] = DATASETS) -> Figure:
     """Hits against false alarms over nets, for each kind of liar: the largest of all signs, and the best single one."""
     found = _told(datasets)
-    figure, axes = plt.subplots(2, (len(found) + 1) // 2, figsize=(9, 4.8), sharex=True, sharey=True)
+    figure, axes = plt.subplots(2, (len(found) + 1) // 2, figsize=(9, 5.6), sharex=True, sharey=True)
     scale = suspects.scales(tuple(datasets))
     for ax in axes.flat[len(found) :]:
         ax.axis("off")
     for ax, (name, row) in zip(axes.flat, found.items(), strict=False):
         ax.plot([0, 1], [0, 1], ":", color="C7", linewidth=0.8)
-        ax.set_title(RECIPES[name].label, fontsize=9)
         best = _best(row)
-        for sign, look in ((ANY, "-"), (best, "--")):
+        ax.set_title(RECIPES[name].label + "".join(f"\n{line}" for line in _lines(best)), fontsize=8)
+        for sign, look, title in ((ANY, "-", ANY), (best, "--", "the one that is named")):
             if sign is not None and row[sign] is not None:
                 liars, _, honest = scale.numbers(sign, suspects.nets([name], datasets=datasets))
-                ax.step(*roc(liars, honest), look, where="post", label=_label(sign), linewidth=1.3)
-        legend(ax, fontsize=6, loc="lower right")
-    figure.supxlabel("honest nets called liars", fontsize=9)
-    figure.supylabel("liars caught", fontsize=9)
+                ax.step(*roc(liars, honest), look, where="post", label=title, linewidth=1.3)
+    if handles := axes[0, 0].get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("honest nets blamed", fontsize=9)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("liars caught", fontsize=9)
     show.foot(figure, _origin(datasets))
     return figure
+
+
+def _lines(sign: str | None) -> list[str]:
+    """The name of a sign in lines as wide as a panel."""
+    return [] if sign is None else textwrap.wrap(f"“{_label(sign)}”", 28)
 
 
 def signs_in_words(*, datasets: Sequence[str] = DATASETS) -> words.Said:
@@ -177,7 +186,7 @@ def hiding_table(*, dataset: str = DATASETS[0]) -> Table:
         for weight, success, moved, by_sign, by_any, lost in found:
             rows[_label(against), f"{weight:g}"] = {
                 "nets": len(_evaders(against, weight, dataset)), "the lie works on": f"{success:.2f}",
-                "map moved": f"{moved:.2f}", "accuracy lost": f"{lost:.3f}",
+                "map moved": f"{moved:.2f}", "accuracy lost": f"{lost:z.3f}",
                 "caught by this sign": f"{by_sign:.2f}", "caught by any": f"{by_any:.2f}",
             }  # fmt: skip
         hidden = [row for row in found if row[3] <= suspects.FALSE]
@@ -232,5 +241,5 @@ def exam_table(*, dataset: str = DATASETS[0]) -> Table:
             found = grade(cards[0]["metrics"]["nets"], dataset)
             columns[f"exam {seed}"] = {name: str(value) for name, value in found.items()}
             said.append(f"Exam {seed}: right of {len(cards[0]['metrics']['nets'])} nets: {found['right answers']}.")
-    note = f"{dataset}; Wilson's intervals over nets; {_origin((dataset,))} for the thresholds"
+    note = f"{dataset}; Wilson's intervals over the exam's nets; the thresholds are from {_origin((dataset,))}"
     return noted(columns or {"exam": {"right answers": report.MISSING}}, note, said or ["The exam was not sat yet."])
