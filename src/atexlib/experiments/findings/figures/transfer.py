@@ -137,8 +137,8 @@ def transfer_count() -> str:
     possible = [cell for label, cell in cells.items() if cell and not ("location" in label and label.endswith(BLACK))]
     above = sum(cell.low > 0 for cell in possible)
     return (
-        f"{above} of {len(possible)} cells lie above 0, if you leave out those that cannot and those of nets that are not "
-        "fooled on the images of the fooling (counted after the runs were known)"
+        f"{above} of {len(possible)} cells lie above 0, if you leave out those that cannot, "
+        "and those of nets that are not fooled on the images of the fooling (counted after the runs were known)"
     )
 
 
