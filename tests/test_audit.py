@@ -238,7 +238,7 @@ def test_an_explainer_of_ones_own_is_audited_under_its_name(smooth, images):
 
 
 def test_an_audit_keeps_no_more_copies_in_the_net_than_a_batch(smooth, images, monkeypatch):
-    monkeypatch.setattr(audit.signs, "read", lambda *_: ([], []))  # which takes as many as fit, like predict
+    monkeypatch.setattr(audit.signs, "read", lambda *_, **__: ([], []))  # which takes as many as fit, like predict
     sizes = []
     handle = smooth.conv1.register_forward_hook(lambda _module, inputs, _output: sizes.append(len(inputs[0])))
     options = {**QUICK, "steps": 1, "batch_size": 3}

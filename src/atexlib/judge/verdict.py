@@ -176,7 +176,7 @@ def may_not_conclude(audit: Audit) -> list[str]:
     if held:
         told.append(f"{_listed(held)}: that no attack forges the map. One that was not tried may.")
         told.append(f"{_listed(held)}: that the map is true. A net can be made to show a false map that nothing moves.")
-    told += suspicions(audit)
+    told += [f"{of}: that it is honest. It shows {said}" for of, said in _alarms(audit)]
     if open_:
         told.append(f"{_listed(open_)}: that the map is safe, or that it is not. The audit does not tell.")
     return told
@@ -184,15 +184,20 @@ def may_not_conclude(audit: Audit) -> list[str]:
 
 def suspicions(audit: Audit) -> list[str]:
     """What the signs of manipulation say that are above their thresholds."""
+    return [f"{of} shows {said}" for of, said in _alarms(audit)]
+
+
+def _alarms(audit: Audit) -> list[tuple[str, str]]:
+    """What each sign above its threshold is read from, and what it shows."""
     told = []
     for reading in audit.signs:
         if reading.alarm:
             of = "The net" if reading.of == "net" else audit.labels.get(reading.of, reading.of)
-            told.append(
-                f"{of}: that it is honest. A sign of manipulation, {SIGNS[reading.sign].label}, is "
-                f"{reading.value:.2f}; {reading.alarms} of {reading.honest} small honest nets exceed "
-                f"{reading.limit:.2f}."
+            said = (
+                f"a sign of manipulation, {SIGNS[reading.sign].label}: {reading.value:.2f}, where {reading.alarms} of "
+                f"{reading.honest} small honest nets exceed {reading.limit:.2f}."
             )
+            told.append((of, said))
     return told
 
 

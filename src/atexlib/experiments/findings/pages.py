@@ -5,6 +5,7 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from ...maps.intervals import Interval
 from ...show import plotting
@@ -23,6 +24,7 @@ GROUPS = {name: trials for name, (_, trials) in variants.TRIALS.items()} | {
 # What the figure of all variants calls a group: the label of a net would speak of one of its members.
 TITLES = {"beta": "beta", "pooling": "smooth pooling", "passes": "other numbers of passes", "naive": "naive defence"}
 TITLES |= {"atex": "ATEX", "atex_ascent": "ATEX with ascent", "rivals": "other training"}
+TITLES |= {"atex without the projection": "ATEX without the projection"}
 
 
 def origin(kind: str, *, dataset: str = DATASET) -> str:
@@ -55,11 +57,14 @@ def cost_figure() -> Figure:
     """Time of a training batch over that of plain training, against the side of the image, a line for each method."""
     table = costs().filter(like="s a batch")
     ratios = table.drop(index="plain") / table.loc["plain"]
-    figure, ax = plt.subplots(figsize=(6, 3.2))
+    figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
     for method, line in ratios.iterrows():
         ax.plot(_sides(), line, marker="o", label=method)
     ax.set(xlabel="side of the image in pixels", ylabel="times plain training", yscale="log")
-    ax.legend(fontsize=7, ncols=2)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.minorticks_off()
+    figure.legend(fontsize=8, loc="outside right upper")
     plotting.foot(figure, origin("cost"))
     return figure
 
@@ -119,13 +124,13 @@ def frontier(*, eps: float = 0.05, dataset: str = DATASET) -> Figure:
     >>> pages.frontier().axes[0].get_ylabel()
     'accuracy'
     """
-    figure, ax = plt.subplots(figsize=(6.5, 3.6))
+    figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for word, marker in zip([*GROUPS, "no training"], cycle("osvD^XP*<>"), strict=False):
         points = trials(word, dataset=dataset)
         if len(points):
             ax.scatter(points[f"spearman {eps}"], points["accuracy"], marker=marker, label=TITLES.get(word, word))
     ax.set(xlabel=f"Spearman after the attack, eps {eps}", ylabel="accuracy")
-    ax.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     plotting.foot(figure, origin("variants", dataset=dataset))
     return figure
 

@@ -135,7 +135,9 @@ def growth_table() -> Table:
 def growth_curves() -> Figure:
     """Seconds against the number of images, a panel a size of image, both axes logarithmic."""
     cards = _cards()
-    figure, axes = plt.subplots(1, max(1, len(cards)), figsize=(8.5, 3.8), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, max(1, len(cards)), figsize=(8.5, 3.8), sharey=True, squeeze=False, layout="constrained"
+    )
     for ax, (side, card) in zip(axes[0], cards.items(), strict=False):
         for name, parts in card["parts"].items():
             ax.plot(parts["images"], parts["seconds"], marker="o", markersize=3, label=_label(name))

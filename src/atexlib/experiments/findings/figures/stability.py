@@ -130,7 +130,8 @@ def training_minutes(*, preset: str = "reduced", defenses: Sequence[str] | None 
     columns = ["data set", "seed"]
     found = pd.DataFrame(rows).pivot_table(index="defense", columns=columns, values="minutes", sort=False).round(1)
     said = [words.ends("The mean number of minutes", found.mean(axis=1).to_dict(), decimals=1)]
-    return noted(found, f"minutes of training; preset {preset}; from the nets' files", said)
+    shown = found.map(lambda minutes: report.MISSING if pd.isna(minutes) else f"{minutes:.1f}")
+    return noted(shown, f"minutes of training; preset {preset}; from the nets' files", said)
 
 
 def every_cell(

@@ -14,6 +14,7 @@ CLAIMS = claims.CLAIMS | claims_predictions.CLAIMS | claims_fooling.CLAIMS
 ALL = CLAIMS | claims_detection.CLAIMS  # with our own
 OF_PAPER = ("none", "naive", "atex")  # the defences that the claims compare
 OF_TABLES = (*OF_PAPER, "atex_ascent")
+SENTENCE = 40  # letters: a cell that has more is read as a sentence
 
 
 class Table(pd.DataFrame):
@@ -34,10 +35,15 @@ class Table(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         with pd.option_context("display.max_colwidth", None):
-            body = self.to_html(notebook=True, index=self.labelled, classes="sortable" if self.sortable else None)
+            body = self.to_html(notebook=True, index=self.labelled, classes=self._class())
         body += self.said._repr_html_()
         lines = "<br>".join(html.escape(line) for line in self.note.splitlines())
         return f'{body}\n<p class="note"><small>{lines}</small></p>' if lines else body
+
+    def _class(self) -> str | None:
+        """What the style sheet calls the table: cells with sentences in them need room on a phone."""
+        worded = bool(self.map(lambda cell: len(str(cell)) > SENTENCE).any(axis=None))
+        return "sortable" if self.sortable else "worded" if worded else None
 
 
 def noted(
@@ -88,7 +94,10 @@ def cards_of_stability(
 
 def cards_of_claims(*, dataset: str = claims.PAPER_DATA[0], defense: str = "atex") -> Table:
     """The origin of the other claims on images and predictions."""
-    maps = claims_predictions.maps(dataset, defense, claims_predictions.MOST)
+    most = claims_predictions.MOST
+    nets = {name: claims_predictions.maps(name, defense, most) for name in claims.PAPER_DATA}
+    trained = {name: claims_predictions.efficacy(name, defense, most) for name in claims.PAPER_DATA}
+    theorem = {name: {"kind": "theorem1", "dataset": name, "defense": "none"} for name in claims.PAPER_DATA}
     explained: dict[str, Any] = {
         "kind": "explainers",
         "explainer": "smoothgrad",
@@ -98,11 +107,17 @@ def cards_of_claims(*, dataset: str = claims.PAPER_DATA[0], defense: str = "atex
     lines = {
         "T4 and T5 (time)": report.origin(kind="cost", side="28"),
         "T6 (neighbours)": report.origin(kind="variants", dataset=dataset, variant="naive: SmoothGrad target"),
-        "T7 and T8 (smoother maps)": report.origin(metric="ssim max", **maps),
-        "T12 (stability)": report.origin(metric="spearman", **maps),
+        "T7 and T8 (smoother maps)": _origins("ssim max", nets),
+        "T9 to T11 (adversarial training)": _origins("fgsm", trained),
+        "T12 (stability)": _origins("spearman", nets),
         "T13 (other explainers)": report.origin(dataset=dataset, **explained),
+        "T14 (Theorem 1)": _origins("probability", theorem),
     }
     return noted(pd.Series(lines, name="cards").to_frame())
+
+
+def _origins(metric: str, specs: Mapping[str, Mapping[str, Any]]) -> str:
+    return "; ".join(report.origin(metric=metric, **spec) for spec in specs.values())
 
 
 def cards_of_fooling(*, models: Iterable[str] = MODELS) -> Table:

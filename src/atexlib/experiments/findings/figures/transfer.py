@@ -135,8 +135,11 @@ def transfer_count() -> str:
     """In how many of the cells that can lie above 0, and whose seen images are fooled, the lie carries over."""
     cells = claims_fooling.transferred("", fooled=True)
     possible = [cell for label, cell in cells.items() if cell and not ("location" in label and label.endswith(BLACK))]
-    words = "of the cells in which the seen images are fooled and that can be above 0"
-    return f"{words}: {sum(cell.low > 0 for cell in possible)} of {len(possible)} (counted after the runs were known)"
+    above = sum(cell.low > 0 for cell in possible)
+    return (
+        f"{above} of {len(possible)} cells lie above 0, if you leave out those that cannot, "
+        "and those of nets that are not fooled on the images of the fooling (counted after the runs were known)"
+    )
 
 
 def _repair(dataset: str, defense: str, explainer: str, treatment: str) -> dict[str, Any]:
