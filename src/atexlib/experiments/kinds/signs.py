@@ -28,7 +28,7 @@ def _needs(spec: Spec) -> list[tuple[str, Spec]]:
 @kind(
     "signs",
     keys={"dataset": DATASETS, "net": recipes.RECIPES},
-    history=("first",),
+    history=("first", "the error of a finite step is no sign"),
     needs=_needs,
     settings=SETTINGS,
     sizes="fool_steps",
@@ -51,7 +51,7 @@ def signs(spec: Spec, place: Place) -> Metrics:
 @kind(
     "hiding",
     keys={"dataset": DATASETS, "against": AGAINST, "weight": float},
-    history=("first",),
+    history=("first", "the error of a finite step is no sign"),
     needs=_needs,
     settings={**SETTINGS, "portions": list(disguises.PORTIONS), "soft": disguises.SOFT},
     sizes="fool_steps",
@@ -101,7 +101,7 @@ def _short(value: float) -> float:
 @kind(
     "exam",
     keys={"dataset": DATASETS},
-    history=("first",),
+    history=("first", "the error of a finite step is no sign"),
     needs=lambda spec: [need(recipes.base_spec({**spec, "seed": seed})) for seed in range(recipes.SEEDS)],
     settings={
         **SETTINGS,

@@ -12,6 +12,7 @@ DIRECTIONS = 16
 STEP = 1e-4  # of the finite differences, in pixels of [0, 1], in float64
 DITHER = 0.01  # moves the image off ties, where a net has no slope of its own
 IMAGES = 16
+EXACT = 1e-3  # what lies below it is the error of a finite step, and no sign
 
 
 @sign("differences", label="slopes that are declared and are none", of_net=True)
@@ -44,7 +45,8 @@ def differences(accused: Accused) -> float:
     first, second = torch.stack(declared), torch.stack(seen)  # (directions, B)
     length = torch.linalg.vector_norm(first, dim=0) * torch.linalg.vector_norm(second, dim=0)
     agreement = (first * second).sum(0) / length.clamp_min(torch.finfo(length.dtype).tiny)
-    return 1 - agreement.mean().item()
+    apart = 1 - agreement.mean().item()
+    return apart if apart > EXACT else 0.0
 
 
 @sign("deletion", label="marked pixels that matter less than occlusion's")
