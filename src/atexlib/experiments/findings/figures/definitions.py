@@ -43,7 +43,7 @@ def definitions_table(*, dataset: str = DATA, eps: float = EPS) -> Table:
 def chance_table(*, dataset: str = DATA, eps: float = EPS, curves: Sequence[str] = CURVES) -> Table:
     """Areas of deletion and insertion by each net's own map, and by a random order of the pixels."""
     rows: dict[str, dict[str, str]] = {}
-    gaps: dict[str, list[Interval | None]] = {curve: [] for curve in curves}
+    gaps: dict[str, dict[str, Interval]] = {curve: {} for curve in curves}
     for name, spec in _cells(dataset, eps).items():
         row = {"seeds": str(len(verdicts.found(**spec)))}
         for curve in curves:
@@ -51,9 +51,13 @@ def chance_table(*, dataset: str = DATA, eps: float = EPS, curves: Sequence[str]
                 torch.stack(list(verdicts.per_image(f"{curve}{title}", **spec).values()))
                 for title in ("", ", by chance")
             )
-            gaps[curve].append(two_level(own - chance))
+            gaps[curve][report.label(name)] = two_level(own - chance)
             row |= {curve: str(two_level(own)), f"{curve}, by chance": str(two_level(chance))}
         rows[report.label(name)] = row
-    said = [words.counted(f"{curve.capitalize()}", "the map", "chance", gaps[curve]) for curve in curves]
+    said = []
+    for curve, found in gaps.items():
+        said.append(words.counted(curve.capitalize(), "the map", "chance", found.values()))
+        untold = [label for label, gap in found.items() if gap.low <= 0 <= gap.high]
+        said += [f"{curve.capitalize()}: no difference is told for {', '.join(untold)}."] if untold else []
     source = report.origin(kind="definitions", dataset=dataset, defense="none", eps=eps)
     return noted(pd.DataFrame(rows).T, f"area under the curve; {source}", said)
