@@ -92,7 +92,7 @@ def exam(
     checks.one_of("dataset", dataset, data.DATASETS)
     checks.one_of("preset", preset, PRESETS)
     checks.count("seed", seed, low=0)
-    device = devices(str(device))
+    device = devices(device)
     folder = Path(folder)
     drawn = drawing.drawn(seed)
     place = Place(dataset, seed, preset, device)

@@ -251,12 +251,12 @@ def _changes(card: Card) -> list[str]:
     return found
 
 
-def devices(device: str) -> str:
+def devices(device: str | torch.device) -> str:
     """The device to compute on, `auto` being a GPU if there is one."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     checks.device(device)
-    return device
+    return str(device)
 
 
 @dataclass(frozen=True)
