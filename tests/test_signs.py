@@ -9,6 +9,7 @@ from torch import nn
 
 from atexlib import attack, explain, judge
 from atexlib.judge import signs
+from atexlib.judge.signs import faith
 
 X = torch.rand(8, 1, 8, 8, generator=seeded(3), dtype=torch.float64)
 NET = curved()
@@ -28,6 +29,13 @@ def test_a_smooth_net_follows_its_slopes_and_no_decorated_one_does():
     assert scored("differences") < 1e-4
     for style in attack.STYLES:
         assert scored("differences", attack.Decorated(NET, style)) > 0.1, style
+
+
+def test_the_error_of_a_finite_step_is_no_sign(monkeypatch):
+    monkeypatch.setattr(faith, "STEP", 0.001)  # so long that the smooth net bends on the way
+    assert scored("differences") == 0
+    monkeypatch.setattr(faith, "EXACT", 0.0)
+    assert 1e-9 < scored("differences") < 1e-3
 
 
 def test_the_sign_of_differences_grows_with_the_decoration():

@@ -43,26 +43,12 @@ def apart(spec: Mapping[str, Any], first: str, second: str) -> Interval:
 
 def alarms(_defense: str) -> Cells:
     """D1: how much oftener attacked images are flagged than clean ones, by an attacker who thinks of no detector."""
-    return {
-        f"{report.label(net)}, {DETECTORS[name].label}, {attack}": apart(
-            cell(net), f"{name}, {attack}, flagged", f"{name}, clean, flagged"
-        )
-        for net in NETS
-        for name in listed(cell(net))
-        for attack in ATTACKS
-    }
+    return _oftener({attack: (attack, "clean") for attack in ATTACKS})
 
 
 def not_the_unusual(_defense: str) -> Cells:
     """D2: how much oftener attacked images are flagged than those that are merely unusual."""
-    return {
-        f"{report.label(net)}, {DETECTORS[name].label}, {other}": apart(
-            cell(net), f"{name}, {ATTACKS[0]}, flagged", f"{name}, {other}, flagged"
-        )
-        for net in NETS
-        for name in listed(cell(net))
-        for other in UNUSUAL
-    }
+    return _oftener({other: (ATTACKS[0], other) for other in UNUSUAL})
 
 
 def knowing_helps(_defense: str) -> Cells:
@@ -96,6 +82,18 @@ def liars_told(_defense: str) -> Cells:
         area = None if found is None else found.area
         cells[RECIPES[name].label] = None if area is None else Interval(*(value - 0.5 for value in area))
     return cells
+
+
+def _oftener(groups: Mapping[str, tuple[str, str]]) -> Cells:
+    """How much oftener images of one group are flagged than those of another, for each net, detector and pair."""
+    return {
+        f"{report.label(net)}, {DETECTORS[name].label}, {title}": apart(
+            cell(net), f"{name}, {first}, flagged", f"{name}, {second}, flagged"
+        )
+        for net in NETS
+        for name in listed(cell(net))
+        for title, (first, second) in groups.items()
+    }
 
 
 def _left(first: str, second: str) -> Cells:
