@@ -183,6 +183,41 @@ def test_who_knows_a_detector_escapes_it_inside_the_ball_and_the_class(name):
     quiet = ~detector.flags(X)
     assert not (detector.flags(found.x, generator=seeded(11)) & quiet).any()
     assert left(found.x)[quiet].mean() < 0.95
+    assert found.effort.starts == (2 if name in ("quantised", "loudest") else 1)  # with the search among grey levels
+
+
+@pytest.mark.parametrize("name", ["noise", "quantised", "curvature", "mahalanobis", "learnt", "loudest"])
+def test_who_presses_on_stays_inside_too_and_keeps_what_was_found_before(name):
+    detector = detect.alarm(name, SCENE)
+    first = detect.evade(SCENE, X, attack.RankDistance(), [name], eps=EPS, steps=10, generator=seeded(5))
+    how = {"eps": EPS, "steps": 10, "start": first.x}
+    found = detect.press_on(SCENE, X, attack.RankDistance(), [name], generator=seeded(6), **how)
+    assert ((found - X).abs() <= EPS).all()
+    assert torch.equal(NET(found).argmax(1), NET(X).argmax(1))
+    quiet = ~detector.flags(X)
+    assert not (detector.flags(found, generator=seeded(11)) & quiet).any()
+    assert torch.equal(found, detect.press_on(SCENE, X, attack.RankDistance(), [name], generator=seeded(6), **how))
+    if not detect.DETECTORS[name].random:
+        assert (left(found) <= left(first.x) + 0.02)[~first.unchanged].all()  # soft ranks are near ranks
+        assert left(found).mean() < left(first.x).mean()
+
+
+def test_what_alarms_from_the_start_is_not_kept_and_without_anything_silent_nothing_is_changed():
+    loud = attack.manipulate(NET, X, attack.RankDistance(), eps=EPS, steps=30).x
+    detector = detect.alarm("blur", SCENE)
+    for threshold, silent in ((detector.scores(loud).median().item(), True), (-1.0, False)):
+        strict = dataclasses.replace(detector, threshold=threshold)
+        scene = dataclasses.replace(SCENE, kept={("fitted", "blur"): strict})
+        assert strict.flags(loud).any()
+        found = detect.press_on(scene, X, attack.RankDistance(), ["blur"], start=loud, eps=EPS, steps=20)
+        moved = (found != X).flatten(1).any(1)
+        assert moved.any() == silent
+        assert not strict.flags(found)[moved].any()
+
+
+def test_a_start_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"^start has the shape \(2, 1, 8, 8\); pass images of the shape of x"):
+        detect.press_on(SCENE, X, attack.Distance(), ["blur"], start=X[:2], eps=EPS)
 
 
 def test_a_constraint_is_obeyed_where_it_bites_and_a_mask_holds_pixels():

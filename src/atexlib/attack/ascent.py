@@ -148,7 +148,7 @@ def _judge(
     excess, feasible = torch.zeros_like(value), torch.ones_like(value, dtype=torch.bool)
     if violation is not None:
         excess = violation(logits)
-        feasible = excess < -SLACK * torch.finfo(logits.dtype).eps * (1 + logits.detach().abs().amax(1))
+        feasible = holds(excess, logits)
     if constraint is not None:
         other = constraint(z)
         excess = other if violation is None else torch.maximum(excess, other)
@@ -192,6 +192,11 @@ def _map_and_logits(model: nn.Module, z: Tensor, target: Tensor, explainer: Expl
         maps = explainer(model, z, target, create_graph=True)
     seen = [logits for logits in seen if logits.requires_grad]
     return maps, seen[0] if seen else logits_of(model, z)
+
+
+def holds(violation: Tensor, logits: Tensor) -> Tensor:
+    """Whether a constraint on logits (B, C), below zero where it holds, does so by more than rounding (B,)."""
+    return violation < -SLACK * torch.finfo(logits.dtype).eps * (1 + logits.detach().abs().amax(1))
 
 
 def check_effort(*, eps: float, norm: str, steps: int, starts: int, step_size: float | None = None) -> None:

@@ -16,7 +16,7 @@ from . import learnt
 from . import vote
 from .alarms import Alarm, alarm, ranks
 from .attacked import known_pair
-from .evading import evade, spared
+from .evading import evade, press_on, spared
 from .jpeg import jpeg
 from .learnt import statistics
 from .registry import DETECTORS, Detector, available, detector
@@ -43,6 +43,7 @@ __all__ = [
     "known_pair",
     "learnt",
     "members_of",
+    "press_on",
     "ranks",
     "response",
     "spared",
