@@ -178,7 +178,7 @@ def test_numbers_are_those_of_the_cards():
     table = figures.stability_table("topk", dataset="mnist", attack="targeted", eps=(0.1,), defenses=("naive",))
     assert table.iloc[0, 0] == str(mean)
     assert table.index[0] == f"naive, {len(verdicts.found(**where))} seeds"
-    closed = stability.gap_closed("topk", where | {"defense": "none"}, where)
+    closed = verdicts.gap_closed("topk", where | {"defense": "none"}, where)
     none = verdicts.mean("topk", **where | {"defense": "none"}).mean
     assert closed.mean == pytest.approx((mean.mean - none) / (1 - none))
 

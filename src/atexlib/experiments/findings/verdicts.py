@@ -114,6 +114,14 @@ def difference(metric: str, first: dict[str, Any], second: dict[str, Any]) -> In
     return None if values is None else two_level(values[..., 0] - values[..., 1])
 
 
+def gap_closed(metric: str, base: dict[str, Any], defended: dict[str, Any]) -> Interval | None:
+    """The share of the gap between a net's stability and 1 that a defence closes; None where a card lacks."""
+    values = together(metric, [base, defended])
+    if values is None:
+        return None
+    return two_level(values, statistic=lambda mean: (mean[..., 1] - mean[..., 0]) / (1 - mean[..., 0]))
+
+
 def verdict(cells: Iterable[Interval | None]) -> str:
     """The verdict on a claim that says of every cell that it is above 0.
 

@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from .... import show
 from ....data import DATASETS
 from ....defend import DEFENSES
-from ....maps.intervals import Interval, two_level
+from ....maps.intervals import Interval
 from ...engine.presets import PRESETS
 from ...engine.results import grid, load
 from ...kinds import prices
@@ -167,14 +167,6 @@ def _ends(found: Interval) -> str:
     return "no interval" if math.isinf(found.high) else f"{found.low:.3f} to {found.high:.3f}"
 
 
-def gap_closed(metric: str, base: dict[str, Any], defended: dict[str, Any]) -> Interval | None:
-    """The share of the gap between a net's stability and 1 that a defence closes; None where a card lacks."""
-    values = verdicts.together(metric, [base, defended])
-    if values is None:
-        return None
-    return two_level(values, statistic=lambda mean: (mean[..., 1] - mean[..., 0]) / (1 - mean[..., 0]))
-
-
 def gap_table(
     *,
     dataset: str = DATA,
@@ -190,7 +182,7 @@ def gap_table(
         lost = verdicts.difference("accuracy", *pair)
         row = {"seeds": str(len(verdicts.found(**pair[1]))), "accuracy lost": report.text(lost)}
         for metric, size in itertools.product(METRICS, eps):
-            gap = gap_closed(metric, *(spec | {"eps": size} for spec in pair))
+            gap = verdicts.gap_closed(metric, *(spec | {"eps": size} for spec in pair))
             columns[f"{report.label(metric)}, eps {size}"][report.label(defense)] = gap
         rows[report.label(defense)] = row | {
             title: report.text(column[report.label(defense)]) for title, column in columns.items()
@@ -209,7 +201,9 @@ def price_table(*, dataset: str = DATA, chosen: Sequence[str] | None = None) -> 
         for split, metric in {"validation": "validation accuracy", "test": "accuracy"}.items():
             row[f"lost, {split}"] = report.text(verdicts.difference(metric, *pair))
         for eps, metric in itertools.product(prices.EPS, METRICS):
-            columns[f"{report.label(metric)}, eps {eps}"][report.label(net)] = gap_closed(f"{metric} {eps}", *pair)
+            columns[f"{report.label(metric)}, eps {eps}"][report.label(net)] = verdicts.gap_closed(
+                f"{metric} {eps}", *pair
+            )
         rows[report.label(net)] = row | {
             title: report.text(column[report.label(net)]) for title, column in columns.items()
         }

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ....nets import MODELS
-from .. import claims, claims_detection, claims_fooling, claims_predictions, report, verdicts, words
+from .. import claims, claims_detection, claims_fooling, claims_ours, claims_predictions, report, verdicts, words
 
 CLAIMS = claims.CLAIMS | claims_predictions.CLAIMS | claims_fooling.CLAIMS
-ALL = CLAIMS | claims_detection.CLAIMS  # with our own
+ALL = CLAIMS | claims_detection.CLAIMS | claims_ours.CLAIMS  # with our own
 OF_PAPER = ("none", "naive", "atex")  # the defences that the claims compare
 OF_TABLES = (*OF_PAPER, "atex_ascent")
 SENTENCE = 40  # letters: a cell that has more is read as a sentence
