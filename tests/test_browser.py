@@ -77,6 +77,36 @@ def check_width(page):
     }""")
 
 
+HIDING = """() => [...document.querySelectorAll("article figure")].filter((figure) => {
+    if (figure.scrollWidth <= figure.clientWidth + 1) return false;
+    return [0, figure.scrollWidth].some((left) => {
+        figure.scrollLeft = left;
+        return ![...figure.querySelectorAll("button")].some((sign) => {
+            const place = sign.getBoundingClientRect();
+            return sign.textContent.includes("scroll") && place.width && place.left >= 0 && place.right <= innerWidth;
+        });
+    });
+}).map((figure) => `a part is hidden without a sign: ${figure.outerHTML.slice(0, 200)}`)"""
+SHRUNK = """() => [...document.querySelectorAll("article figure img")].filter((picture) => {
+    const offer = picture.closest("figure").querySelector(".enlarge:not([hidden])");
+    return picture.clientWidth && picture.clientWidth < 0.75 * picture.naturalWidth && !offer;
+}).map((picture) => `small, and cannot be enlarged: ${picture.alt}`)"""
+
+
+def check_figures(page):
+    """A figure is shown whole; where that makes it small, a key enlarges it and takes it back, with a sign."""
+    problems = page.evaluate(HIDING) + page.evaluate(SHRUNK)
+    width = "button => button.closest('figure').querySelector('img').clientWidth"
+    for number, button in enumerate(page.locator("article figure .enlarge:visible").all()):
+        small = button.evaluate(width)
+        button.press("Enter")
+        problems += [] if button.evaluate(width) > small else [f"enlarging figure {number} does not enlarge it"]
+        problems += page.evaluate(HIDING) + check_width(page)
+        button.press("Enter")
+        problems += [] if button.evaluate(width) == small else [f"figure {number} stays large"]
+    return problems
+
+
 def thin_out(page):
     """Of a page's coloured words of code keep one of each kind, of a table eight rows: axe-core is slow."""
     page.evaluate("""() => {
@@ -162,7 +192,8 @@ def check_pictures(page):
 
 def check_page(page):
     """One problem after the other: on a phone, where other boxes scroll, then on a desk, light and dark."""
-    yield from check_equations(page) + check_width(page) + check_access(page, "scrollable-region-focusable")
+    yield from check_equations(page) + check_width(page) + check_figures(page)
+    yield from check_access(page, "scrollable-region-focusable")
     page.set_viewport_size(DESK)
     thin_out(page)
     for check in (check_equations, check_access, check_frames, check_tables, check_dark, check_pictures):
@@ -213,11 +244,15 @@ def test_there_is_something_to_try():
 
 # The checks themselves
 
-MATHJAX = (ROOT / "book" / "_static" / "tex-svg-full.js").as_uri()
+STATIC = (ROOT / "book" / "_static").as_uri()
+MATHJAX = f"{STATIC}/tex-svg-full.js"
+WIDE = "<img src='wide.png' alt='A wide picture'>"
 PICTURE = '<img src="0.png" alt="picture 0"><output>value 0</output>'
 HEAD = "<tr><th><button>name</button></th><th><button>n</button></th></tr>"
 GOOD = f"""<!doctype html><html lang="en"><head><title>Page</title><meta name="viewport" content="width=device-width">
-<style>html[data-theme=dark] {{ background: #111; color: #eee }} .box {{ overflow-x: auto }} a {{ color: inherit }}
+<link rel="stylesheet" href="{STATIC}/custom.css"><script src="{STATIC}/scroll.js"></script>
+<style>img {{ max-width: 100% }}
+html[data-theme=dark] {{ background: #111; color: #eee }} .box {{ overflow-x: auto }} a {{ color: inherit }}
 </style><script>addEventListener("load", () => console.log("fine"))</script>
 <script defer src="{MATHJAX}"></script></head><body><main><article><h1>Title</h1>
 <button class="theme-switch-button" onclick="document.documentElement.dataset.theme = 'dark'">Theme</button>
@@ -225,7 +260,7 @@ GOOD = f"""<!doctype html><html lang="en"><head><title>Page</title><meta name="v
 <div class="box" tabindex="0"><p style="width: 50em; text-align: right">A wide table</p></div>
 <figure class="frames"><label>eps <input type="range" min="0" max="2" value="0" id="slider"></label>
 <label>net <select id="list"><option value="0">plain</option><option value="3">hardened</option></select></label>
-{PICTURE}</figure><table class="sortable"><thead>{HEAD}</thead><tbody>
+{PICTURE}</figure><figure>{WIDE}</figure><table class="sortable"><thead>{HEAD}</thead><tbody>
 <tr><td>a</td><td>1</td></tr><tr><td>b</td><td>1</td></tr><tr><td>c</td><td>1</td></tr></tbody></table>
 <div id="search-results"><a href="notebooks/06_atex.html">ATEX</a></div>
 <script>
@@ -250,6 +285,19 @@ SPOILED = {
     "a page too wide": ('class="box"', "", "the page is"),
     "text cut off": ('class="box"', 'style="overflow: hidden"', "cut off"),
     "a box out of reach": ('class="box" tabindex="0"', 'class="box"', "scrollable-region-focusable"),
+    "a figure that hides a part": (
+        "<figure>",
+        "<figure style='overflow-x: auto'><p style='width: 50em'>",
+        "hidden without a sign",
+    ),
+    "a sign out of sight": ("<style>", "<style>.enlarge { position: static !important }", "hidden without a sign"),
+    "a small figure": ("scroll.js", "filter.js", "small, and cannot be enlarged"),
+    "a dead button": ("<style>", "<style>main .enlarged img { width: 9em !important }", "does not enlarge it"),
+    "a figure that stays large": (
+        "</article>",
+        "<script>onclick = () => find('[src=\"wide.png\"]').parentElement.classList.add('enlarged')</script></article>",
+        "figure 0 stays large",
+    ),
     "pale letters": ("<p>Text", '<p style="color: #ccc">Text', "color-contrast"),
     "dark letters in the dark": ("color: #eee", "color: #222", "color-contrast"),
     "a dead switch": ("dataset.theme = 'dark'", "dataset.theme", "no dark theme"),
@@ -273,6 +321,7 @@ def visit_spoiled(page, folder, old="", new=""):
     for number in range(6):
         Image.new("RGB", (40, 40), (250, 250, 250 - number)).save(folder / f"{number}.png")
     Image.new("RGBA", (40, 40)).save(folder / "clear.png")
+    Image.new("RGB", (700, 40), (250, 250, 250)).save(folder / "wide.png")
     folder.joinpath("page.html").write_text(GOOD.replace(old, new, 1), encoding="utf-8")
     return visit(page, folder.joinpath("page.html").as_uri())
 

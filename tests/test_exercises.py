@@ -135,6 +135,29 @@ def of_logits(net, x, y, near, weight):
     return F.cross_entropy(a, y) + F.cross_entropy(b, y) + weight * (a - b).square().sum(1).mean()
 
 
+def of_classes(here, there):
+    def loss(net, x, y, near, weight):
+        clean, logits = maps_and_logits(net, x, here(net, x, y))
+        moved, noisy = maps_and_logits(net, near, there(net, near, y))
+        labels = F.cross_entropy(logits, y) + F.cross_entropy(noisy, y)
+        return labels + weight * (moved - clean).square().sum((1, 2, 3)).mean()
+
+    return loss
+
+
+def the_true(net, x, y):
+    return y
+
+
+def the_predicted(net, x, y):
+    return net(x).argmax(1)
+
+
+def of_the_class_at_x(net, x, y, near, weight):
+    at_x = net(x).argmax(1)
+    return of_classes(lambda *_: at_x, lambda *_: at_x)(net, x, y, near, weight)
+
+
 WHOLE_LOSS = {
     "in two passes": (whole(), "right"),
     "in one pass": (in_one_pass, "right"),
@@ -157,6 +180,11 @@ WHOLE_LOSS = {
     "their mean": (whole(first=0.5, second=0.5), "add them"),
     "their sum": (whole(ce=lambda z, y: F.cross_entropy(z, y, reduction="sum")), "are means"),
     "no maps": (whole(lambda a, b: 0), "maps are missing"),
+    "of the true class": (of_classes(the_true, the_true), "right"),
+    "of the predicted class": (of_classes(the_predicted, the_predicted), "not the predicted class"),
+    "of the class at x": (of_the_class_at_x, "predicted at x"),
+    "of the predicted class at x alone": (of_classes(the_predicted, the_true), "y at x, too"),
+    "of the predicted class at near alone": (of_classes(the_true, the_predicted), "y at near, too"),
     "half of all": (lambda *case: whole()(*case) / 2, "neither the number nor its slope"),
     "a wrong name": (lambda *case: whole()(net), "it stops"),  # noqa: F821
 }

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import torch
 
 from atexlib import show
 from atexlib.experiments.findings import figures, report, verdicts, words
@@ -188,6 +189,15 @@ def test_what_chance_gives_stands_beside_each_measure_of_maps():
     (level,) = [name for name in table.index.get_level_values(-1) if name.startswith("random numbers")]
     assert table.loc[("mnist", level), "mass"].startswith("0.178")  # the share of pixels that are not black
     assert "less mass on the object than random numbers" in repr(table.said)
+
+
+def test_the_curve_of_a_detector_that_says_one_number_is_the_diagonal(monkeypatch):
+    monkeypatch.setattr(verdicts, "per_image", lambda metric, **spec: dict.fromkeys(range(3), torch.full((8,), 0.5)))
+    lines = [line for ax in figures.roc_curves().axes for line in ax.lines]
+    plt.close("all")
+    assert len(lines) > 2  # those of a coin
+    for line in lines:
+        assert line.get_xdata() == pytest.approx(line.get_ydata())
 
 
 def test_maps_of_a_cell_that_was_not_run_are_empty():

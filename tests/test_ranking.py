@@ -26,6 +26,14 @@ def test_the_area_is_that_of_scikit_learn_and_of_the_curve_and_turns_with_the_si
     assert torch.trapezoid(hits, alarms).item() == pytest.approx(found.mean)
 
 
+def test_the_curve_of_a_shared_number_is_one_straight_line():
+    """Of four positives one lies above all; the other three share their number with half of the negatives."""
+    alarms, hits = maps.roc(torch.ones(7), torch.ones(64))
+    assert (alarms.tolist(), hits.tolist()) == ([0, 1], [0, 1])
+    alarms, hits = maps.roc(torch.tensor([1.0, 1.0, 1.0, 2.0]), torch.tensor([1.0, 0.0]))
+    assert (alarms.tolist(), hits.tolist()) == ([0, 0, 0.5, 1], [0, 0.25, 1, 1])
+
+
 def test_the_interval_of_the_area_covers_as_often_as_it_says():
     """Two normal distributions one apart: the area is Phi(1 / sqrt 2)."""
     generator, truth, inside = seeded(1), 0.7602499, 0

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from .... import show
 from ....detect import DETECTORS
+from ....maps.ranking import roc
 from .. import report, verdicts, words
 from ..claims import PAPER_DATA
 from ..claims_detection import ATTACKS, EPS, NETS, UNUSUAL, apart, cell, evaded, listed
@@ -17,7 +18,7 @@ from .tables import Table, noted
 
 DATA = PAPER_DATA[0]
 GROUPS = {"distance": "Distance", "untargeted": "Untargeted", "target_map": "TargetMap"}  # as Chapter 2 calls them
-RATES = 101  # points of a ROC curve
+RATES = np.linspace(0, 1, 101)  # of false alarms, where the seeds' ROC curves are read and their mean is drawn
 # What an attacker knows: the name in a legend, the metric's first word, how it is drawn.
 KNOWING = {
     "no detector": ("blind unseen", "o", "C7"),
@@ -65,14 +66,13 @@ def roc_curves(
 ) -> Figure:
     """The share of attacked images that is caught against the share of clean ones that alarms, for each detector."""
     figure, axes = plt.subplots(1, len(defenses), figsize=(8.5, 4.8), sharey=True, squeeze=False)
-    rates = torch.linspace(0, 1, RATES, dtype=torch.float64)
     for ax, defense in zip(axes[0], defenses, strict=True):
         here = cell(defense, eps, dataset)
         for number, name in enumerate(listed(here)):
-            ranks = torch.cat(list(verdicts.per_image(f"{name}, {group}", **here).values()))
-            caught = (ranks >= 1 - rates[:, None]).double().mean(1)
+            attacked, clean = (verdicts.per_image(f"{name}, {these}", **here) for these in (group, "clean"))
+            curves = [np.interp(RATES, *roc(ranks, clean[seed])) for seed, ranks in attacked.items()]
             look: dict[str, Any] = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
-            ax.plot(rates, caught, label=DETECTORS[name].label, **look)
+            ax.plot(RATES, np.mean(curves, axis=0), label=DETECTORS[name].label, **look)
         ax.plot([0, 1], [0, 1], ":", color="C7")
         ax.set(xlabel="clean images that alarm", title=report.label(defense), xlim=(0, 1), ylim=(0, 1))
         ax.set_xticks([0, 0.25, 0.5, 0.75])
