@@ -104,7 +104,7 @@ MUTANTS = [
     Mutant("attack.predictions:fgsm", "x + eps", "x - eps", "adversarial_efficacy"),
     Mutant("attack.predictions:margin", "amax(1)", "amin(1)", "adversarial_efficacy"),
     Mutant("attack.fooling_losses:frame", "mask[rows", "mask[0 * rows", "fooling_point"),
-    Mutant("attack.fooling_losses:active", "/ 2", "/ 3", "fooling"),
+    Mutant("attack.fooling_losses:active", "/ 2", "/ 3", "fooling", late=True),
     Mutant("attack.models:fool", "weight * fooling", "weight * 1.5 * fooling", "fooling_point"),
     # Nets and their training.
     Mutant("nets.convnet:ConvNet.forward", "self.act3(self.fc1(x.flatten(1)))", "self.fc1(x.flatten(1))", "undefended"),
