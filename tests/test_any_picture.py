@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 import atexlib
 from atexlib import attack, chapters, checks, data, explain, judge, maps, show
 from atexlib.experiments.engine import store
+from atexlib.experiments.subjects import nets as subjects
 from atexlib.judge import report
 
 ROOT = Path(__file__).parents[1]
@@ -329,7 +330,8 @@ def test_reports_and_results_may_lie_under_home(tmp_path, monkeypatch, x):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu")])
-def test_devices_are_known_as_torch_knows_them(device):
+def test_devices_are_known_as_torch_knows_them(device, monkeypatch):
+    monkeypatch.setattr(subjects, "undefended", lambda _, place: (body().to(place.device), {}))  # training takes long
     assert checks.device(device) == torch.device(device)
     assert chapters.begin(preset="smoke", dataset="digits", device=device, seed=0).images.device.type == "cpu"
 

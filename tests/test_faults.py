@@ -25,10 +25,11 @@ import sys
 sys.path.insert(0, "benchmarks")
 import faults
 
+faults.SPECS = faults.SPECS[:2]
 whole, seconds = faults.undisturbed()
 found = [faults.killed(whole, seconds, random.Random(1), times=2), faults.killed_writing(whole, after=False)]
 assert [line["lost"] + line["found broken"] for line in found] == [0, 0], found
-assert found[1]["times"] == found[1]["finished before"] / 3 == len(whole) == 7, found
+assert found[1]["times"] == found[1]["finished before"] == len(whole) == 3, found
 
 
 def in_place(path, save):
@@ -40,7 +41,7 @@ def in_place(path, save):
 
 
 faults.files.write = in_place
-assert faults.killed_writing(whole, after=False)["found broken"] == 7
+assert faults.killed_writing(whole, after=False)["found broken"] == 3
 """
 
 
@@ -61,6 +62,9 @@ def test_no_result_was_lost_and_every_sort_of_fault_was_tried():
 
 
 def test_the_script_finds_nothing_lost_and_would_find_what_is():
-    """Written in place, under the final name, a file that is killed half-way is broken: the script must see that."""
+    """Written in place, under the final name, a file that is killed half-way is broken: the script must see that.
+
+    A net and two cards here, so the kills at each write leave none, one and two finished.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
