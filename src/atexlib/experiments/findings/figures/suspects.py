@@ -121,7 +121,7 @@ def sign_curves(*, datasets: Sequence[str] = DATASETS) -> Figure:
         for sign, look, title in ((ANY, "-", ANY), (best, "--", "the one that is named")):
             if sign is not None and row[sign] is not None:
                 liars, _, honest = scale.numbers(sign, suspects.nets([name], datasets=datasets))
-                ax.step(*roc(liars, honest), look, where="post", label=title, linewidth=1.3)
+                ax.plot(*roc(liars, honest), look, label=title, linewidth=1.3)
     if handles := axes[0, 0].get_legend_handles_labels()[0]:
         figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8)
     for ax in axes[-1]:
