@@ -30,18 +30,41 @@ LIMIT = 300  # seconds after which something hangs
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Results with the net that all cells rest on, and one card."""
-    folder = tmp_path_factory.mktemp("trained")
-    assert sweep(folder, eps=[0.1]).returncode == 0
-    return folder / "results"
+def twice(tmp_path_factory):
+    """Two sweeps at once that begin with nothing, so both want the net as well: results, ends, every writing seen."""
+    place, seen, both = tmp_path_factory.mktemp("twice"), set(), []
+    kept = place / "results"
+    for name in ("one", "two"):
+        (place / name).mkdir()
+        run = command(place / name, eps=[0.1, 0.05, 0.02])
+        both.append(subprocess.Popen(run, env=environment(kept), stderr=subprocess.PIPE, text=True))
+
+    def ended():
+        for path in [*kept.glob("table/[!.]*"), *kept.glob("undefended/[!.]*")]:
+            seen.add((path.name, path.stat().st_ino))
+        return all(run.poll() is not None for run in both)
+
+    wait_for(ended)
+    return kept, [(run.returncode, run.stderr.read()) for run in both], seen
 
 
 @pytest.fixture
-def folder(tmp_path, trained):
-    """A folder to sweep in, whose results begin with the net and the card."""
-    shutil.copytree(trained, tmp_path / "results", ignore=shutil.ignore_patterns(".locks"))
+def whole(tmp_path, twice):
+    """A folder to sweep in, whose results are a net and all three cards on it."""
+    shutil.copytree(twice[0], tmp_path / "results", ignore=shutil.ignore_patterns(".locks"))
     return tmp_path
+
+
+@pytest.fixture
+def folder(whole):
+    """A folder to sweep in, whose results begin with the net and the card of the largest eps."""
+    for eps in (0.05, 0.02):
+        (whole / card(eps)).unlink()
+    return whole
+
+
+def card(eps):
+    return f"results/table/digits-untargeted-none-eps{eps}-seed0-smoke.json"
 
 
 def command(folder, *options, eps, stale=True, **cell):
@@ -96,7 +119,6 @@ def half_written(results):
 
 
 def test_what_is_there_is_not_planned_and_another_eps_plans_its_own_cells(folder):
-    assert plan(folder, eps=[0.1]) == {}
     assert plan(folder, eps=[0.1, 0.05, 0.02]) == {"result": 2}
     assert plan(folder, eps=[0.1], seed=[0, 1], defense=["none", "atex"]) == {"result": 6}  # and of them three nets
 
@@ -170,51 +192,36 @@ def test_a_full_disk_loses_nothing(folder):
     assert len(made(kept)) == 2
 
 
-def test_a_corrupt_card_is_made_anew_and_no_other(folder):
-    kept = folder / "results"
-    (kept / "table/digits-untargeted-none-eps0.1-seed0-smoke.json").write_text("{")
-    assert plan(folder, eps=[0.1]) == {"result": 1}
-    assert sweep(folder, eps=[0.1]).returncode == 0
-    assert len(made(kept)) == 1
-    assert plan(folder, eps=[0.1]) == {}
-
-
-def test_a_stale_card_is_made_anew_unless_that_is_not_wanted(folder):
-    (path,) = (folder / "results/table").glob("*.json")
-    card = results.read(path)
-    card["provenance"]["settings"]["k"] = 49
-    path.write_text(json.dumps(card))
-    assert plan(folder, eps=[0.1], stale=False) == {}
-    assert plan(folder, eps=[0.1]) == {"result": 1}
-    assert sweep(folder, eps=[0.1]).returncode == 0
-    assert results.read(path)["provenance"]["settings"]["k"] == 50
+def test_a_corrupt_card_and_a_stale_one_are_made_anew_and_no_other(whole):
+    """Unless that is not wanted."""
+    eps, corrupt, stale, good = [0.1, 0.05, 0.02], whole / card(0.1), whole / card(0.05), whole / card(0.02)
+    corrupt.write_text("{")
+    changed = results.read(stale)
+    changed["provenance"]["settings"]["k"] = 49
+    stale.write_text(json.dumps(changed))
+    untouched = good.stat()
+    assert plan(whole, eps=eps, stale=False) == {}
+    assert plan(whole, eps=eps) == {"result": 2}
+    assert sweep(whole, eps=eps).returncode == 0
+    assert len(made(whole / "results")) == 3
+    assert results.read(stale)["provenance"]["settings"]["k"] == 50
+    assert (good.stat().st_ino, good.stat().st_mtime_ns) == (untouched.st_ino, untouched.st_mtime_ns)
+    assert plan(whole, eps=eps) == {}
 
 
 def test_a_stale_net_is_trained_anew_and_the_cards_on_it_are_made_anew(folder):
     (path,) = (folder / "results/undefended").iterdir()
-    card = results.read(path)
-    card["provenance"]["version"] = 0
-    save_file(load_file(path), path, metadata={"result": json.dumps(card)})
+    net = results.read(path)
+    net["provenance"]["version"] = 0
+    save_file(load_file(path), path, metadata={"result": json.dumps(net)})
     assert plan(folder, eps=[0.1, 0.05], defense=["none", "naive"]) == {"result": 6}
     assert sweep(folder, eps=[0.1]).returncode == 0
     assert plan(folder, eps=[0.1]) == {}
 
 
-def test_two_sweeps_at_once_run_nothing_twice(tmp_path):
-    """They begin with nothing, so both want the net as well."""
-    kept, seen, both = tmp_path / "results", set(), []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        run = command(tmp_path / name, eps=[0.1, 0.05, 0.02])
-        both.append(subprocess.Popen(run, env=environment(kept), stderr=subprocess.PIPE, text=True))
-
-    def ended():
-        for path in [*kept.glob("table/[!.]*"), *kept.glob("undefended/[!.]*")]:
-            seen.add((path.name, path.stat().st_ino))
-        return all(run.poll() is not None for run in both)
-
-    wait_for(ended)
-    assert [run.returncode for run in both] == [0, 0], [run.stderr.read() for run in both]
+def test_two_sweeps_at_once_run_nothing_twice(twice):
+    kept, ends, seen = twice
+    assert [code for code, _ in ends] == [0, 0], ends
     assert len(made(kept)) == 3
     assert len(seen) == 4  # three cards and the net, each written once
 
