@@ -20,7 +20,7 @@ SETTINGS: Mapping[str, Any] = {
     "plain_epochs": 8,
     "epochs": 4,
 }
-LONGER: Mapping[str, Any] = {"weight": 4.0, "epochs": 8}
+LONGER: Mapping[str, Any] = {"weight": 6.0, "epochs": 8}
 
 
 @defense("own_long", label="steady, longer (ours)", settings={**SETTINGS, **LONGER}, shape=smoothed)
