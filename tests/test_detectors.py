@@ -215,6 +215,13 @@ def test_what_alarms_from_the_start_is_not_kept_and_without_anything_silent_noth
         assert not strict.flags(found)[moved].any()
 
 
+def test_an_image_that_scores_lower_than_the_clean_one_is_not_returned():
+    """An objective that nothing can raise."""
+    found = detect.press_on(SCENE, X, lambda clean: lambda z: -(z - clean).abs().sum((1, 2, 3)), ["blur"],
+                            start=X + 0.01, eps=EPS, steps=5)  # fmt: skip
+    assert torch.equal(found, X)
+
+
 def test_a_start_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"^start has the shape \(2, 1, 8, 8\); pass images of the shape of x"):
         detect.press_on(SCENE, X, attack.Distance(), ["blur"], start=X[:2], eps=EPS)

@@ -118,8 +118,8 @@ def press_on(
 
     Where `evade` walks along a threshold, this search crosses it. It climbs the objective minus what lies above the
     threshold, with a weight for each image that grows while the image is near or past it and else falls. Two
-    rounds begin near the best so far, the first of them further away. An image for which nothing silent is found comes
-    back unchanged.
+    rounds begin near the best so far, the first of them further away. An image for which nothing silent scores
+    higher than it does comes back unchanged.
 
     >>> import torch
     >>> from atexlib import attack, detect, explain, nets
@@ -156,7 +156,8 @@ def press_on(
         with torch.no_grad():
             clean_logits = logits_of(scene.model, x)
         target = clean_logits.argmax(1)
-        score = objective(scene.explainer(scene.model, x, target).detach())
+        clean_map = scene.explainer(scene.model, x, target).detach()
+        score = objective(clean_map)
         violation = prediction_violation(clean_logits, target)
 
         def judged(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -166,11 +167,13 @@ def press_on(
             # The map is of the class predicted here: of another one than the target only where z does not count.
             return score(look.map), height, shift, holds(shift, look.logits) & (height <= 0)
 
-        best = ball.project(start.detach())
+        near = ball.project(start.detach())
         with torch.no_grad():
-            value, _, _, counts = judged(best)
-        best = torch.where(counts.view(-1, 1, 1, 1), best, ball.center)
-        best_score, near = value.where(counts, -math.inf), ball.project(start.detach())
+            best_score = score(clean_map)
+            value, _, _, counts = judged(near)
+        moved = counts & (value > best_score)
+        best_score = torch.where(moved, value, best_score)
+        best = torch.where(moved.view(-1, 1, 1, 1), near, ball.center)
         for share in SHAKES:
             noise = 2 * torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device) - 1
             z = ball.project(near + share * eps * noise)
@@ -179,6 +182,7 @@ def press_on(
                 z = z.detach().requires_grad_()
                 value, height, shift, counts = judged(z)
                 better = counts & (value > best_score)
+                moved = moved | better
                 best_score = torch.where(better, value, best_score).detach()
                 best = torch.where(better.view(-1, 1, 1, 1), z, best).detach()
                 goal = value - weight * (height + EARLY).relu() - LABEL * (shift + AHEAD).relu()
@@ -188,7 +192,7 @@ def press_on(
                 velocity = MOMENTUM * velocity + slope / slope.abs().mean((1, 2, 3), keepdim=True).clamp_min(tiny)
                 size = eps * (STEP * (1 + math.cos(math.pi * step / steps)) / 2 + LAST)
                 z = ball.project(z + size * ball.steepest(velocity))
-            near = torch.where((best_score > -math.inf).view(-1, 1, 1, 1), best, near)
+            near = torch.where(moved.view(-1, 1, 1, 1), best, near)
     return best
 
 
