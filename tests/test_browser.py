@@ -124,7 +124,8 @@ def thin_out(page):
 def keep_looks(page):
     """Of texts that look alike keep the first: then contrast, most of axe-core's time, is measured once for each look.
 
-    Alike: the same tags, classes, colours, letters and visibility from the root down. Controls and pictures stay.
+    Alike: the same tags, classes, colours, letters and visibility from the root down. Controls and pictures stay,
+    and the contents of the page, where the theme marks what is read.
     """
     page.evaluate("""() => {
         const STYLE = ["color", "backgroundColor", "backgroundImage", "opacity", "fontSize", "fontWeight"];
@@ -141,7 +142,7 @@ def keep_looks(page):
         const tags = [...document.body.querySelectorAll("*")];
         const says = (tag) => [...tag.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
         const is_new = (tag) => says(tag) && !seen.has(look(tag)) && seen.add(look(tag));
-        const stays = "img, script, style, input, select, select *, textarea, button, button *";
+        const stays = "img, script, style, input, select, select *, textarea, button, button *, .bd-toc-nav *";
         for (let tag of tags.filter((tag) => tag.matches(stays) || is_new(tag)))
             for (; tag && !kept.has(tag); tag = tag.parentElement) kept.add(tag);
         tags.filter((tag) => !kept.has(tag)).forEach((tag) => tag.remove());
