@@ -21,6 +21,7 @@ IMAGES = torch.rand(80, 1, 8, 8, generator=seeded(7), dtype=torch.float64)
 SCENE = detect.Scene(NET, explain.gradient, known=IMAGES[:40], clean=IMAGES[40:], sibling=SIBLING, steps=4)
 X = torch.rand(5, 1, 8, 8, generator=seeded(8), dtype=torch.float64) * 0.9 + 0.05
 EPS = 0.1
+BLUR = detect.alarm("blur", SCENE)
 
 
 @pytest.fixture(params=detect.DETECTORS)
@@ -204,15 +205,32 @@ def test_who_presses_on_stays_inside_too_and_keeps_what_was_found_before(name):
 
 def test_what_alarms_from_the_start_is_not_kept_and_without_anything_silent_nothing_is_changed():
     loud = attack.manipulate(NET, X, attack.RankDistance(), eps=EPS, steps=30).x
-    detector = detect.alarm("blur", SCENE)
-    for threshold, silent in ((detector.scores(loud).median().item(), True), (-1.0, False)):
-        strict = dataclasses.replace(detector, threshold=threshold)
+    for threshold, silent in ((BLUR.scores(loud).median().item(), True), (-1.0, False)):
+        strict = dataclasses.replace(BLUR, threshold=threshold)
         scene = dataclasses.replace(SCENE, kept={("fitted", "blur"): strict})
         assert strict.flags(loud).any()
         found = detect.press_on(scene, X, attack.RankDistance(), ["blur"], start=loud, eps=EPS, steps=20)
         moved = (found != X).flatten(1).any(1)
         assert moved.any() == silent
         assert not strict.flags(found)[moved].any()
+
+
+def test_a_start_of_another_class_is_left_although_it_is_silent():
+    target = NET(X).argmax(1)
+    start = attack.pgd(NET, X, target, eps=0.5)
+    other = NET(start).argmax(1) != target
+    scene = dataclasses.replace(SCENE, kept={("fitted", "blur"): dataclasses.replace(BLUR, threshold=9.0)})
+    found = detect.press_on(scene, X, attack.RankDistance(), ["blur"], start=start, eps=0.5, steps=3)
+    assert other.any()
+    assert torch.equal(NET(found).argmax(1), target)
+
+
+def test_the_penalty_finds_what_is_silent_where_the_map_alone_leads_past_the_threshold():
+    loud = attack.manipulate(NET, X, attack.RankDistance(), eps=EPS, steps=30).x
+    strict = dataclasses.replace(BLUR, threshold=BLUR.scores(torch.cat([X, loud])).min().item())
+    scene = dataclasses.replace(SCENE, kept={("fitted", "blur"): strict})
+    found = detect.press_on(scene, X, attack.RankDistance(), ["blur"], start=loud, eps=EPS, steps=20)
+    assert (found != X).flatten(1).any(1).all()
 
 
 def test_an_image_that_scores_lower_than_the_clean_one_is_not_returned():

@@ -1,15 +1,17 @@
 """One check with a known answer for every kind of card, most of them on a net whose map cannot move."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import seeded
 from torch import nn
 
-from atexlib import attack, defend, explain, nets
+from atexlib import attack, defend, detect, explain, nets
 from atexlib.attack import inputs
 from atexlib.experiments import KINDS, Place
 from atexlib.experiments.engine import results
-from atexlib.experiments.kinds import costs, efficacy, fooling, repair, smoothness, variants
+from atexlib.experiments.kinds import costs, detection, efficacy, fooling, repair, smoothness, variants
 from atexlib.experiments.subjects import nets as subjects
 from atexlib.maps import shape
 
@@ -154,6 +156,21 @@ def test_efficacy_is_that_of_the_hardened_net():
     assert card["clean"]["mean"] == nets.accuracy(hardened, test.images, test.labels)
     with pytest.raises(ValueError, match="pass at most 1"):
         made("adversarial_efficacy", defense="plain", iterations=0, share=0.5, recipe="refresh")
+
+
+def test_what_is_handed_in_is_what_the_detector_sees(monkeypatch):
+    """Of an attempt that changes nothing and a corner of the ball, the corner moves the map more; all new is seen."""
+    corner = lambda _, x, *args, **options: attack.Ball(x, 0.1, "linf", (0, 1)).corner(seeded())  # noqa: E731
+    clean = Place(**WHERE).images("test").images
+    changed = lambda _, z, *, generator: (z != clean[: len(z)]).flatten(1).any(1)  # noqa: E731
+    monkeypatch.setattr(detect.Alarm, "flags", changed)
+    monkeypatch.setattr(detection, "evade", lambda _, x, *args, **options: SimpleNamespace(x=x))
+    monkeypatch.setattr(detection, "press_on", corner)
+    card = made("evasion", defense="none", detector="ties", eps=0.1)
+    assert card["knowing flagged"]["mean"] > 0.9
+    assert card["knowing unseen spearman"]["mean"] < 0.95
+    seen = zip(*(card[f"knowing {name}"]["values"] for name in ("flagged", "spearman", "unseen spearman")), strict=True)
+    assert all(value == (1 if flagged else unseen) for flagged, value, unseen in seen)
 
 
 def test_iterations_are_passes_from_the_undefended_net(monkeypatch):
