@@ -16,10 +16,10 @@ from ...kinds import variants
 from ...subjects.nets import TREATED
 from .. import report, verdicts, words
 from ..claims import METRICS, PAPER_DATA
+from ..claims_ours import EPS, cell
 from .tables import Table, noted
 
 DATA = PAPER_DATA[0]
-EPS = (0.05, 0.1)
 PAIRS = (
     ("atex_0.1", "none"),
     ("atex", "none"),
@@ -33,20 +33,16 @@ PAIRS = (
 PRICES = (0.005, 0.01)
 
 
-def _cell(defense: str, eps: float, dataset: str) -> dict[str, Any]:
-    return {"kind": "worst", "dataset": dataset, "defense": defense, "eps": eps}
-
-
 def _rows(dataset: str, eps: float, defenses: Sequence[str] | None) -> list[str]:
     """These defences, or `none` and all of the register that were judged so."""
     if defenses is not None:
         return list(defenses)
-    judged = [name for name in TREATED if name != "none" and verdicts.found(**_cell(name, eps, dataset))]
+    judged = [name for name in TREATED if name != "none" and verdicts.found(**cell(name, eps, dataset))]
     return ["none", *judged]
 
 
 def _origin(dataset: str, metric: str = "spearman") -> str:
-    return report.origin(metric=metric, **_cell("none", EPS[-1], dataset))
+    return report.origin(metric=metric, **cell("none", EPS[-1], dataset))
 
 
 def worst_table(*, dataset: str = DATA, eps: float = EPS[0], defenses: Sequence[str] | None = None) -> Table:
@@ -54,8 +50,8 @@ def worst_table(*, dataset: str = DATA, eps: float = EPS[0], defenses: Sequence[
     rows = {}
     columns: dict[str, dict[str, Interval | None]] = {metric: {} for metric in METRICS}
     for defense in _rows(dataset, eps, defenses):
-        here = _cell(defense, eps, dataset)
-        lost = verdicts.difference("accuracy", _cell("none", eps, dataset), here) if defense != "none" else None
+        here = cell(defense, eps, dataset)
+        lost = verdicts.difference("accuracy", cell("none", eps, dataset), here) if defense != "none" else None
         row = {
             "seeds": str(len(verdicts.found(**here))),
             "accuracy lost": "" if defense == "none" else report.text(lost),
@@ -77,7 +73,7 @@ def excess_over_noise(*, dataset: str = DATA, eps: float = EPS[0], defenses: Seq
     for ax, metric in zip(axes, METRICS, strict=True):
         names = _rows(dataset, eps, defenses)
         for place, name in enumerate(reversed(names)):
-            here = _cell(name, eps, dataset)
+            here = cell(name, eps, dataset)
             worst, noise = (_mean(key, here) for key in (metric, f"noise {metric}"))
             ax.barh(place, 1 - noise, left=noise, color="C7", label="lost to noise" if place == 0 else None)
             ax.barh(place, noise - worst, left=worst, color="C3", label="lost to the attacker" if place == 0 else None)
@@ -96,7 +92,7 @@ def noise_in_words(
     """What noise takes from each net, and what the attacker adds."""
     noise, added = {}, {}
     for name in _rows(dataset, eps, defenses):
-        here, title = _cell(name, eps, dataset), report.label(name)
+        here, title = cell(name, eps, dataset), report.label(name)
         worst, left = _mean(metric, here), _mean(f"noise {metric}", here)
         if worst == worst:
             noise[title], added[title] = 1 - left, left - worst
@@ -115,7 +111,7 @@ def _differences(first: str, second: str, dataset: str) -> dict[str, Interval | 
     """The first defence minus the second, under the worst of seven, where both have cards."""
     return {
         f"{report.label(metric)}, eps {eps}": verdicts.difference(
-            metric, _cell(first, eps, dataset), _cell(second, eps, dataset)
+            metric, cell(first, eps, dataset), cell(second, eps, dataset)
         )
         for metric in METRICS
         for eps in EPS
@@ -150,7 +146,7 @@ def worst_gap_table(*, dataset: str = DATA, defenses: Sequence[str] | None = Non
         for reading, prefix in (("two", "two "), ("seven", "")):
             for metric in METRICS:
                 for eps in EPS:
-                    pair = [_cell(name, eps, dataset) for name in ("none", defense)]
+                    pair = [cell(name, eps, dataset) for name in ("none", defense)]
                     values = verdicts.together(f"{prefix}{metric}", pair)
                     closed = None if values is None else two_level(values, statistic=_closed)
                     title = f"{report.label(metric)}, {eps}, worst of {reading}"
